@@ -1,0 +1,28 @@
+/* Files: the seam for object storage. Staged uploads live in incoming/<id>, published ones in assets/<last 2 of id>/<id>/source, under the data
+ * directory. Thread-safe. Blocks, except writes to a staged descriptor (page cache). */
+#ifndef STREAMGATE_STORE_BLOB_H
+#define STREAMGATE_STORE_BLOB_H
+
+#include <stdint.h>
+
+#include "streamgate/base/error.h"
+
+struct sg_blob_store;
+
+/* dirfd: the data directory, stays the caller's. Makes the folders. */
+enum sg_error sg_blob_store_create(int dirfd, struct sg_blob_store **out) SG_NODISCARD;
+void sg_blob_store_destroy(struct sg_blob_store **store);
+
+enum sg_error sg_blob_stage(struct sg_blob_store *s, const char *id, int *out_fd) SG_NODISCARD;  /* new, empty, O_RDWR */
+enum sg_error sg_blob_discard(struct sg_blob_store *s, const char *id) SG_NODISCARD;              /* missing is SG_OK */
+/* The staged file must have been fdatasynced; renames it into place and fsyncs every folder concerned. */
+enum sg_error sg_blob_publish(struct sg_blob_store *s, const char *id) SG_NODISCARD;
+enum sg_error sg_blob_open(struct sg_blob_store *s, const char *id, int *out_fd) SG_NODISCARD;    /* read-only; NOT_FOUND */
+enum sg_error sg_blob_remove(struct sg_blob_store *s, const char *id) SG_NODISCARD;               /* readers keep their descriptor */
+/* Free and total bytes of the file system. */
+enum sg_error sg_blob_space(struct sg_blob_store *s, uint64_t *out_free, uint64_t *out_total) SG_NODISCARD;
+/* Visits ids of published files, then removes every staged file (nothing staged survives a start); *staged: how many. */
+enum sg_error sg_blob_each(struct sg_blob_store *s, enum sg_error (*visit)(void *arg, const char *id), void *arg) SG_NODISCARD;
+enum sg_error sg_blob_clear_staged(struct sg_blob_store *s, uint64_t *removed) SG_NODISCARD;
+
+#endif
