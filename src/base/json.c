@@ -1,0 +1,71 @@
+/* Strict JSON in, compact JSON out. The depth bound is applied before jansson builds anything. */
+#include "streamgate/base/json.h"
+
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+
+#define JSON_DEPTH_MAX 32
+
+/* Nesting counted outside of strings. Malformed text may count wrong; the parser refuses it anyway.
+ */
+static bool is_too_deep(const char *text, size_t len)
+{
+    unsigned depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < len; i++) {
+        char c = text[i];
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '[' || c == '{') {
+            if (++depth > JSON_DEPTH_MAX)
+                return true;
+        } else if ((c == ']' || c == '}') && depth > 0) {
+            depth--;
+        }
+    }
+    return false;
+}
+
+enum sg_error sg_json_parse(const char *text, size_t len, json_t **out, char why[128])
+{
+    if (is_too_deep(text, len)) {
+        if (why != NULL)
+            snprintf(why, 128, "nested deeper than %d levels", JSON_DEPTH_MAX);
+        return SG_ERR_INVALID;
+    }
+    json_error_t error;
+    json_t *value = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
+    if (value == NULL) {
+        bool memory = json_error_code(&error) == json_error_out_of_memory;
+        /* jansson's own words quote the input: only the position is told. */
+        if (why != NULL)
+            snprintf(why, 128, "not valid JSON at line %d, column %d", error.line, error.column);
+        return memory ? SG_ERR_NO_MEMORY : SG_ERR_INVALID;
+    }
+    *out = value;
+    return SG_OK;
+}
+
+static char *dump(const json_t *value, size_t flags, size_t *out_len)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | flags);
+    if (text != NULL && out_len != NULL)
+        *out_len = strlen(text);
+    return text;
+}
+
+char *sg_json_dump(const json_t *value, size_t *out_len)
+{
+    return dump(value, 0, out_len);
+}
+
+char *sg_json_dump_canonical(const json_t *value, size_t *out_len)
+{
+    return dump(value, JSON_SORT_KEYS, out_len);
+}
