@@ -18,6 +18,7 @@
 #include "streamgate/store/blob.h"
 #include "streamgate/store/db.h"
 
+struct sg_asset_cache; /* http/asset_view.h */
 struct sg_route_table; /* http/route.h */
 
 struct sg_services {
@@ -26,6 +27,7 @@ struct sg_services {
     struct sg_db *db;
     struct sg_blob_store *blobs;
     struct sg_pool *blocking;              /* where handlers that block run */
+    struct sg_pool *sync;                  /* file syncs that overlap other work; its tasks wait for no other task */
     struct sg_media_pool *media;
     struct sg_media_limits media_limits;
     struct sg_ratelimit *ratelimit;
@@ -34,8 +36,7 @@ struct sg_services {
     struct sg_audit *audit;
     struct sg_alerts *alerts;
     struct sg_content_cache *content;      /* streaming namespace: playlists, segments, pictures */
-    struct sg_cache *assets;               /* metadata namespace: struct sg_asset by id */
-    struct sg_cache *indexes;              /* metadata namespace: struct sg_media_index by id */
+    struct sg_asset_cache *assets;         /* metadata namespace (http/asset_view.h) */
     const struct sg_route_table *routes;   /* for OpenAPI */
     struct sg_cidr_list *_Atomic trusted_proxies; /* swapped on SIGHUP like config */
     uint64_t started_mono_ms, started_wall_ms;

@@ -60,12 +60,14 @@ struct sg_media_answer {
     uint8_t payload[4096]; size_t payload_len;
     int body_fd; size_t body_len;            /* -1: none; from sg_worker_body_create, sealed by the loop before sending */
 };
-/* Serves until the socket closes; returns the exit status. handle runs one request at a time. */
+struct sg_sandbox_limits { uint64_t memory_bytes; uint64_t cpu_seconds; uint64_t file_bytes; unsigned open_files; }; /* 0: as inherited */
+/* The first message on the socket: what to give sg_sandbox_enter. Errors: CANCELLED (closed), MEDIA_WORKER (something else), IO. */
+enum sg_error sg_worker_receive_limits(int sock, struct sg_sandbox_limits *out) SG_NODISCARD;
+/* Says "ready" to the pool, then serves until the socket closes; returns the exit status. handle runs one request at a time. */
 int sg_worker_serve(int sock, void (*handle)(void *ctx, struct sg_media_request_view *rq, struct sg_media_answer *an), void *ctx);
 /* A memfd for a body. */
 enum sg_error sg_worker_body_create(int *out_fd) SG_NODISCARD;
 
-struct sg_sandbox_limits { uint64_t memory_bytes; uint64_t cpu_seconds; uint64_t file_bytes; unsigned open_files; };
 /* For the process itself, before it reads anything: closes every descriptor but 0-2 (made /dev/null, 2 kept) and sock, clears the environment, PR_SET_NO_NEW_PRIVS, PR_SET_DUMPABLE 0,
  * PR_SET_PDEATHSIG, rlimits (AS, CPU, FSIZE, NOFILE, CORE 0, NPROC where useful), Landlock denying all file system access (ABI detected; network too from ABI 4; absent Landlock is logged, not fatal),
  * and seccomp: a list of allowed calls, no sockets, no exec, no ptrace, no open of anything; the rest EPERM, the dangerous ones kill. Under a sanitizer build the list is wider and RLIMIT_AS is left out. */

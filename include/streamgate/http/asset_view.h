@@ -1,0 +1,50 @@
+/* Assets as the API shows them, and the memory of recent ones. Used by several modules, which never include each other. Thread-safe. */
+#ifndef STREAMGATE_HTTP_ASSET_VIEW_H
+#define STREAMGATE_HTTP_ASSET_VIEW_H
+
+#include <jansson.h>
+#include <stdatomic.h>
+
+#include "streamgate/http/request.h"
+#include "streamgate/layers/content_cache.h"
+#include "streamgate/media/index.h"
+#include "streamgate/store/asset_store.h"
+
+/* An asset with its media index (NULL while there is none): immutable, reference-counted. */
+struct sg_asset_entry {
+    _Atomic uint32_t refs;
+    struct sg_asset *asset;
+    struct sg_media_index *index;
+};
+struct sg_asset_entry *sg_asset_entry_ref(struct sg_asset_entry *e);
+void sg_asset_entry_unref(struct sg_asset_entry *e); /* NULL is fine */
+
+struct sg_asset_cache;
+enum sg_error sg_asset_cache_create(const struct sg_config *config, struct sg_asset_cache **out) SG_NODISCARD;
+void sg_asset_cache_destroy(struct sg_asset_cache **c);
+struct sg_cache *sg_asset_cache_base(struct sg_asset_cache *c);
+/* After the commit of a change and before it is acknowledged: no later load sees the old row, not even one whose read raced with the commit. */
+void sg_asset_cache_invalidate(struct sg_asset_cache *c, const char *id);
+
+/* From memory, else (only when req->may_block) from the database. WOULD_BLOCK, NOT_FOUND (also for an id that is no ULID; with fail set), UNAVAILABLE... */
+enum sg_error sg_asset_load(struct sg_request *req, const char *id, struct sg_asset_entry **out) SG_NODISCARD;
+/* The same by the path parameter {id}, and only for its owner or an admin; read_public: a public asset may be read by anyone identified. FORBIDDEN. */
+enum sg_error sg_asset_load_owned(struct sg_request *req, bool read_public, struct sg_asset_entry **out) SG_NODISCARD;
+
+/* The JSON of DESIGN 4; playback URLs as they work for this request's host, with a fresh token in the path for a signed asset. NULL when out of memory. */
+json_t *sg_asset_json(struct sg_request *req, const struct sg_asset_entry *e);
+/* {"hls": ..., "hls_ts": ..., "poster": ..., "source": ...}; token "" for none. */
+json_t *sg_playback_json(struct sg_request *req, const struct sg_asset_entry *e, const char *token);
+#define SG_ETAG_SIZE 32
+void sg_asset_etag(const struct sg_asset *asset, char out[SG_ETAG_SIZE]); /* strong, quoted, from the version */
+
+/* Metadata fields as uploads and PATCH take them; all strings live in the request's arena. */
+struct sg_asset_edit {
+    const char *title, *description, *tags_json, *custom_json; /* NULL: not given */
+    bool has_policy; enum sg_asset_policy policy;
+};
+/* Each checks one field by name (title description tags policy custom); an unknown name is INVALID. INVALID with fail set to the field and its rule. */
+enum sg_error sg_asset_edit_text(struct sg_request *req, struct sg_asset_edit *edit, const char *name, const char *value, size_t len) SG_NODISCARD; /* form fields; tags: comma-separated */
+enum sg_error sg_asset_edit_json(struct sg_request *req, struct sg_asset_edit *edit, const char *name, const json_t *value) SG_NODISCARD;
+
+#endif

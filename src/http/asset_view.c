@@ -1,0 +1,367 @@
+/* Assets as JSON and the memory of recent ones.
+ *
+ * Invariant: an entry in the cache is never older than the last acknowledged change. A load notes
+ * the epoch before it reads the database and stores what it read only if no change was committed
+ * since; changes raise the epoch and drop the entry under the same lock. */
+#include "streamgate/http/asset_view.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "streamgate/base/json.h"
+#include "streamgate/base/str.h"
+
+struct sg_asset_cache {
+    struct sg_cache *cache;
+    pthread_mutex_t lock; /* guards epoch, and puts against invalidations */
+    uint64_t epoch;
+};
+
+struct sg_asset_entry *sg_asset_entry_ref(struct sg_asset_entry *e)
+{
+    atomic_fetch_add_explicit(&e->refs, 1, memory_order_relaxed);
+    return e;
+}
+
+void sg_asset_entry_unref(struct sg_asset_entry *e)
+{
+    if (e == NULL || atomic_fetch_sub_explicit(&e->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    sg_asset_unref(e->asset);
+    sg_media_index_unref(e->index);
+    free(e);
+}
+
+static void *entry_ref(void *value)
+{
+    return sg_asset_entry_ref(value);
+}
+
+static void entry_unref(void *value)
+{
+    sg_asset_entry_unref(value);
+}
+
+enum sg_error sg_asset_cache_create(const struct sg_config *config, struct sg_asset_cache **out)
+{
+    struct sg_asset_cache *c = calloc(1, sizeof *c);
+    if (c == NULL)
+        return SG_ERR_NO_MEMORY;
+    enum sg_error err = sg_cache_create(
+        config,
+        &(struct sg_cache_params){.ns = SG_CACHE_METADATA, .ref = entry_ref, .unref = entry_unref},
+        &c->cache);
+    if (err != SG_OK) {
+        free(c);
+        return err;
+    }
+    pthread_mutex_init(&c->lock, NULL);
+    *out = c;
+    return SG_OK;
+}
+
+void sg_asset_cache_destroy(struct sg_asset_cache **c)
+{
+    if (c == NULL || *c == NULL)
+        return;
+    sg_cache_destroy(&(*c)->cache);
+    pthread_mutex_destroy(&(*c)->lock);
+    free(*c);
+    *c = NULL;
+}
+
+struct sg_cache *sg_asset_cache_base(struct sg_asset_cache *c)
+{
+    return c->cache;
+}
+
+void sg_asset_cache_invalidate(struct sg_asset_cache *c, const char *id)
+{
+    pthread_mutex_lock(&c->lock);
+    c->epoch++;
+    sg_lru_remove(sg_cache_lru(c->cache), id, strlen(id));
+    pthread_mutex_unlock(&c->lock);
+}
+
+struct load {
+    const char *id;
+    struct sg_asset *asset;
+    struct sg_buf *index;
+};
+
+static enum sg_error load_rows(struct sg_db_conn *conn, void *arg)
+{
+    struct load *load = arg;
+    enum sg_error err = sg_asset_get(conn, load->id, &load->asset);
+    if (err != SG_OK)
+        return err;
+    err = sg_asset_get_index(conn, load->id, &load->index);
+    return err == SG_ERR_NOT_FOUND ? SG_OK : err;
+}
+
+static enum sg_error entry_create(const struct load *load, struct sg_asset_entry **out)
+{
+    struct sg_media_index *index = NULL;
+    if (load->index != NULL) {
+        enum sg_error err = sg_media_index_decode(load->index->data, load->index->len, &index);
+        if (err != SG_OK)
+            return err;
+    }
+    struct sg_asset_entry *e = calloc(1, sizeof *e);
+    if (e == NULL) {
+        sg_media_index_unref(index);
+        return SG_ERR_NO_MEMORY;
+    }
+    atomic_init(&e->refs, 1);
+    e->asset = sg_asset_ref(load->asset);
+    e->index = index;
+    *out = e;
+    return SG_OK;
+}
+
+static enum sg_error read_through(struct sg_request *req, const char *id,
+                                  struct sg_asset_entry **out)
+{
+    struct sg_asset_cache *c = req->svc->assets;
+    pthread_mutex_lock(&c->lock);
+    uint64_t epoch = c->epoch;
+    pthread_mutex_unlock(&c->lock);
+
+    struct load load = {.id = id};
+    struct sg_asset_entry *e = NULL;
+    enum sg_error err = sg_db_read(req->svc->db, load_rows, &load);
+    if (err == SG_OK)
+        err = entry_create(&load, &e);
+    size_t weight = 0;
+    if (err == SG_OK)
+        weight = sizeof *e + sg_asset_weight(e->asset) +
+                 (e->index != NULL ? sg_media_index_weight(e->index) : 0);
+    sg_asset_unref(load.asset);
+    sg_buf_unref(load.index);
+    if (err != SG_OK)
+        return err;
+
+    pthread_mutex_lock(&c->lock);
+    if (c->epoch ==
+        epoch) /* not remembered when memory is short: the answer is good all the same */
+        (void)!sg_lru_put(sg_cache_lru(c->cache), id, strlen(id), e, weight);
+    pthread_mutex_unlock(&c->lock);
+    *out = e;
+    return SG_OK;
+}
+
+enum sg_error sg_asset_load(struct sg_request *req, const char *id, struct sg_asset_entry **out)
+{
+    uint8_t ulid[16];
+    if (sg_ulid_parse(id, ulid) != SG_OK)
+        return sg_request_fail(req, SG_ERR_NOT_FOUND, NULL, "there is no asset of this id");
+    struct sg_asset_entry *e =
+        sg_lru_get(sg_cache_lru(req->svc->assets->cache), id, SG_ULID_SIZE - 1);
+    if (e != NULL) {
+        *out = e;
+        return SG_OK;
+    }
+    if (!req->may_block)
+        return SG_ERR_WOULD_BLOCK;
+    enum sg_error err = read_through(req, id, out);
+    if (err == SG_ERR_NOT_FOUND)
+        return sg_request_fail(req, err, NULL, "there is no asset of this id");
+    return err;
+}
+
+enum sg_error sg_asset_load_owned(struct sg_request *req, bool read_public,
+                                  struct sg_asset_entry **out)
+{
+    struct sg_asset_entry *e = NULL;
+    enum sg_error err = sg_asset_load(req, sg_request_param(req, "id"), &e);
+    if (err != SG_OK)
+        return err;
+    bool allowed = req->identity.role == SG_ROLE_ADMIN ||
+                   strcmp(req->identity.user_id, e->asset->f.owner) == 0 ||
+                   (read_public && e->asset->f.policy == SG_POLICY_PUBLIC);
+    if (!allowed) {
+        sg_audit_note(req->svc->audit,
+                      &(struct sg_audit_event){
+                          .event_type = "authorization",
+                          .actor = req->identity.user_id,
+                          .action = "asset.access",
+                          .resource = sg_arena_printf(req->arena, "asset/%s", e->asset->f.id),
+                          .result = "denied",
+                          .request_id = req->id,
+                      });
+        sg_asset_entry_unref(e);
+        return sg_request_fail(req, SG_ERR_FORBIDDEN, NULL, "the asset belongs to someone else");
+    }
+    *out = e;
+    return SG_OK;
+}
+
+void sg_asset_etag(const struct sg_asset *asset, char out[SG_ETAG_SIZE])
+{
+    snprintf(out, SG_ETAG_SIZE, "\"v%llu\"", (unsigned long long)asset->f.version);
+}
+
+static int set_url(json_t *obj, const char *key, const char *base, const char *rest)
+{
+    return rest == NULL ? json_object_set_new(obj, key, json_null())
+                        : json_object_set_new(obj, key, json_sprintf("%s%s", base, rest));
+}
+
+json_t *sg_playback_json(struct sg_request *req, const struct sg_asset_entry *e, const char *token)
+{
+    const struct sg_media_index *ix = e->index;
+    const char *origin = sg_request_base_url(req);
+    if (origin == NULL)
+        return NULL;
+    bool ready = e->asset->f.status == SG_ASSET_READY && ix != NULL;
+    const char *base =
+        sg_arena_printf(req->arena, "%s/stream/%s/%s%s%s", origin, e->asset->f.id,
+                        token[0] != '\0' ? "~" : "", token, token[0] != '\0' ? "/" : "");
+    json_t *obj = json_object();
+    if (base == NULL || obj == NULL) {
+        json_decref(obj);
+        return NULL;
+    }
+    int bad = set_url(obj, "hls", base, ready && ix->fmp4 ? "master.m3u8" : NULL);
+    bad |= set_url(obj, "hls_ts", base, ready && ix->ts ? "master-ts.m3u8" : NULL);
+    bad |= json_object_set_new(obj, "dash", json_null());
+    bad |= set_url(obj, "poster", base,
+                   ready && sg_media_index_video(ix) != NULL ? "poster.jpg" : NULL);
+    bad |= json_object_set_new(obj, "storyboard", json_null());
+    bad |= set_url(obj, "source", base, ready ? "source" : NULL);
+    if (bad != 0) {
+        json_decref(obj);
+        return NULL;
+    }
+    return obj;
+}
+
+static json_t *rendition_json(const struct sg_track *t)
+{
+    double seconds = t->timescale != 0 ? (double)t->duration / t->timescale : 0;
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:f, s:I}", "name", t->name, "kind",
+                          t->kind == SG_TRACK_VIDEO ? "video" : "audio", "codec", t->codec_name,
+                          "codecs", t->codecs, "language", t->language, "segments",
+                          (json_int_t)t->n_segments, "duration", seconds, "bitrate",
+                          (json_int_t)(seconds > 0 ? (double)t->bytes * 8 / seconds : 0));
+    if (o == NULL)
+        return NULL;
+    int bad = 0;
+    if (t->kind == SG_TRACK_VIDEO) {
+        bad |= json_object_set_new(o, "width", json_integer(t->display_width));
+        bad |= json_object_set_new(o, "height", json_integer(t->display_height));
+    } else {
+        bad |= json_object_set_new(o, "sample_rate", json_integer(t->sample_rate));
+        bad |= json_object_set_new(o, "channels", json_integer(t->channels));
+    }
+    if (bad != 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+static json_t *renditions_json(const struct sg_media_index *ix)
+{
+    json_t *list = json_array();
+    for (uint32_t i = 0; list != NULL && ix != NULL && i < ix->n_tracks; i++) {
+        if (json_array_append_new(list, rendition_json(&ix->tracks[i])) != 0) {
+            json_decref(list);
+            return NULL;
+        }
+    }
+    return list;
+}
+
+/* A fresh token for a signed asset, "" for a public one. */
+static enum sg_error fresh_token(struct sg_request *req, const struct sg_asset *asset,
+                                 char token[SG_PLAYBACK_TOKEN_SIZE])
+{
+    token[0] = '\0';
+    if (asset->f.policy == SG_POLICY_PUBLIC)
+        return SG_OK;
+    uint64_t ttl_ms = sg_config_uint(sg_services_config(req->svc), SG_SET_playback_token_ttl);
+    return sg_playback_token_make(req->svc->signer, asset->f.id,
+                                  (sg_clock_wall_ms() + ttl_ms) / 1000, NULL, token);
+}
+
+static json_t *time_json(uint64_t ms)
+{
+    char text[SG_TIME_SIZE];
+    sg_time_rfc3339(ms, text);
+    return json_string(text);
+}
+
+static json_t *number_or_null(uint64_t v)
+{
+    return v != 0 ? json_integer((json_int_t)v) : json_null();
+}
+
+static json_t *text_or_null(const char *s)
+{
+    return s[0] != '\0' ? json_string(s) : json_null();
+}
+
+static json_t *parsed_or(const char *text, json_t *otherwise)
+{
+    json_t *v = NULL;
+    if (sg_json_parse(text, strlen(text), &v, NULL) != SG_OK)
+        return otherwise;
+    json_decref(otherwise);
+    return v;
+}
+
+/* Sets the probed fields; nonzero when memory is short. */
+static int set_media_fields(json_t *o, const struct sg_asset_fields *f)
+{
+    char sha[2 * SG_SHA256_LEN + 1];
+    sg_hex_encode(f->sha256, SG_SHA256_LEN, sha);
+    int bad = json_object_set_new(o, "filename", json_string(f->filename));
+    bad |= json_object_set_new(o, "size", json_integer((json_int_t)f->size_bytes));
+    bad |= json_object_set_new(o, "sha256", json_string(sha));
+    bad |= json_object_set_new(o, "content_type", json_string(f->content_type));
+    bad |= json_object_set_new(o, "duration", json_real((double)f->duration_ms / 1000.0));
+    bad |= json_object_set_new(o, "width", number_or_null(f->width));
+    bad |= json_object_set_new(o, "height", number_or_null(f->height));
+    bad |= json_object_set_new(o, "video_codec", text_or_null(f->video_codec));
+    bad |= json_object_set_new(o, "audio_codec", text_or_null(f->audio_codec));
+    bad |=
+        json_object_set_new(o, "frame_rate",
+                            f->frame_rate_num != 0 && f->frame_rate_den != 0
+                                ? json_real((double)f->frame_rate_num / (double)f->frame_rate_den)
+                                : json_null());
+    return bad;
+}
+
+json_t *sg_asset_json(struct sg_request *req, const struct sg_asset_entry *e)
+{
+    const struct sg_asset_fields *f = &e->asset->f;
+    char token[SG_PLAYBACK_TOKEN_SIZE];
+    if (fresh_token(req, e->asset, token) != SG_OK)
+        return NULL;
+    json_t *o = json_object();
+    if (o == NULL)
+        return NULL;
+    int bad = json_object_set_new(o, "id", json_string(f->id));
+    bad |= json_object_set_new(o, "status", json_string(sg_asset_status_name(f->status)));
+    bad |= json_object_set_new(o, "title", json_string(f->title));
+    bad |= json_object_set_new(o, "description", json_string(f->description));
+    bad |= json_object_set_new(o, "tags", parsed_or(f->tags_json, json_array()));
+    bad |= json_object_set_new(o, "custom", parsed_or(f->custom_json, json_object()));
+    bad |= json_object_set_new(o, "owner", json_string(f->owner));
+    bad |= json_object_set_new(o, "playback_policy", json_string(sg_asset_policy_name(f->policy)));
+    bad |= set_media_fields(o, f);
+    bad |= json_object_set_new(o, "renditions", renditions_json(e->index));
+    bad |= json_object_set_new(o, "playback", sg_playback_json(req, e, token));
+    bad |= json_object_set_new(o, "error", text_or_null(f->error));
+    bad |= json_object_set_new(o, "version", json_integer((json_int_t)f->version));
+    bad |= json_object_set_new(o, "created_at", time_json(f->created_ms));
+    bad |= json_object_set_new(o, "updated_at", time_json(f->updated_ms));
+    if (bad != 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
