@@ -21,8 +21,10 @@ enum sg_error sg_blob_open(struct sg_blob_store *s, const char *id, int *out_fd)
 enum sg_error sg_blob_remove(struct sg_blob_store *s, const char *id) SG_NODISCARD;               /* readers keep their descriptor */
 /* Free and total bytes of the file system. */
 enum sg_error sg_blob_space(struct sg_blob_store *s, uint64_t *out_free, uint64_t *out_total) SG_NODISCARD;
-/* Visits ids of published files, then removes every staged file (nothing staged survives a start); *staged: how many. */
+/* Visits the ids of published files; stops at visit's first error. */
 enum sg_error sg_blob_each(struct sg_blob_store *s, enum sg_error (*visit)(void *arg, const char *id), void *arg) SG_NODISCARD;
+/* At start, before anything is staged: removes every staged file (nothing staged survives a start) and the empty folders of publishes that were
+ * cut short; *removed: how many staged files. */
 enum sg_error sg_blob_clear_staged(struct sg_blob_store *s, uint64_t *removed) SG_NODISCARD;
 
 #endif

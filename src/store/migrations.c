@@ -1,0 +1,125 @@
+/* Schema steps; PRAGMA user_version counts those taken. A step that has been released never
+ * changes: a new one is added below it.
+ * Choices: text that people search lies in assets only, and asset_search (FTS5, external content)
+ * holds no second copy; titles sort without regard to ASCII case; every sort has an index with and
+ * without the owner, ending in id, so a page is a range scan with a total order. */
+#include "migrations.h"
+
+static const char schema_1[] =
+    "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
+    "INSERT INTO meta VALUES('identity_generation', '1');"
+
+    "CREATE TABLE users(id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE,"
+    " created_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE api_keys(id TEXT PRIMARY KEY, user_id TEXT NOT NULL REFERENCES users(id),"
+    " name TEXT NOT NULL, hash BLOB NOT NULL UNIQUE, prefix TEXT NOT NULL, role INTEGER NOT NULL,"
+    " created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL, revoked_ms INTEGER NOT NULL,"
+    " last_used_ms INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "CREATE UNIQUE INDEX api_keys_live ON api_keys(user_id, name) WHERE revoked_ms = 0;"
+    "CREATE INDEX api_keys_user ON api_keys(user_id, id);"
+
+    /* last_used_ms is left out: using a key changes nobody's rights. */
+    "CREATE TRIGGER api_keys_added AFTER INSERT ON api_keys BEGIN UPDATE meta"
+    " SET value = CAST(value AS INTEGER) + 1 WHERE key = 'identity_generation'; END;"
+    "CREATE TRIGGER api_keys_changed AFTER UPDATE OF id, user_id, name, hash, prefix, role,"
+    " created_ms, expires_ms, revoked_ms ON api_keys BEGIN UPDATE meta"
+    " SET value = CAST(value AS INTEGER) + 1 WHERE key = 'identity_generation'; END;"
+    "CREATE TRIGGER api_keys_removed AFTER DELETE ON api_keys BEGIN UPDATE meta"
+    " SET value = CAST(value AS INTEGER) + 1 WHERE key = 'identity_generation'; END;"
+    "CREATE TRIGGER users_added AFTER INSERT ON users BEGIN UPDATE meta"
+    " SET value = CAST(value AS INTEGER) + 1 WHERE key = 'identity_generation'; END;"
+    "CREATE TRIGGER users_changed AFTER UPDATE ON users BEGIN UPDATE meta"
+    " SET value = CAST(value AS INTEGER) + 1 WHERE key = 'identity_generation'; END;"
+    "CREATE TRIGGER users_removed AFTER DELETE ON users BEGIN UPDATE meta"
+    " SET value = CAST(value AS INTEGER) + 1 WHERE key = 'identity_generation'; END;"
+
+    "CREATE TABLE assets(seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,"
+    " status INTEGER NOT NULL, policy INTEGER NOT NULL, title TEXT NOT NULL COLLATE NOCASE,"
+    " description TEXT NOT NULL, tags TEXT NOT NULL, custom TEXT NOT NULL, filename TEXT NOT NULL,"
+    " size_bytes INTEGER NOT NULL, sha256 BLOB NOT NULL, content_type TEXT NOT NULL,"
+    " duration_ms INTEGER NOT NULL, width INTEGER NOT NULL, height INTEGER NOT NULL,"
+    " video_codec TEXT NOT NULL, audio_codec TEXT NOT NULL, frame_rate_num INTEGER NOT NULL,"
+    " frame_rate_den INTEGER NOT NULL, error TEXT NOT NULL, version INTEGER NOT NULL,"
+    " created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX assets_created ON assets(created_ms, id);"
+    "CREATE INDEX assets_updated ON assets(updated_ms, id);"
+    "CREATE INDEX assets_title ON assets(title, id);"
+    "CREATE INDEX assets_owner_created ON assets(owner, created_ms, id);"
+    "CREATE INDEX assets_owner_updated ON assets(owner, updated_ms, id);"
+    "CREATE INDEX assets_owner_title ON assets(owner, title, id);"
+    "CREATE TABLE asset_indexes(asset_seq INTEGER PRIMARY KEY REFERENCES assets(seq)"
+    " ON DELETE CASCADE, data BLOB NOT NULL) STRICT;"
+    "CREATE TABLE asset_tags(tag TEXT NOT NULL, asset_seq INTEGER NOT NULL REFERENCES assets(seq)"
+    " ON DELETE CASCADE, PRIMARY KEY(tag, asset_seq)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX asset_tags_asset ON asset_tags(asset_seq);"
+    "CREATE VIRTUAL TABLE asset_search USING fts5(title, description, tags, filename,"
+    " content='assets', content_rowid='seq', tokenize='unicode61 remove_diacritics 2');"
+
+    "CREATE TABLE audit(seq INTEGER PRIMARY KEY, time_ms INTEGER NOT NULL,"
+    " event_type TEXT NOT NULL, actor TEXT NOT NULL, action TEXT NOT NULL, resource TEXT NOT NULL,"
+    " result TEXT NOT NULL, details TEXT, request_id TEXT, hash BLOB NOT NULL) STRICT;"
+    "CREATE INDEX audit_time ON audit(time_ms);"
+    "CREATE INDEX audit_actor ON audit(actor);"
+    "CREATE INDEX audit_type ON audit(event_type);"
+    "CREATE INDEX audit_resource ON audit(resource);";
+
+static const char *const steps[] = {schema_1};
+
+unsigned sg_db_schema_version(void)
+{
+    return SG_ARRAY_LEN(steps);
+}
+
+static enum sg_error read_version(struct sg_db_conn *c, uint64_t *out)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c, "PRAGMA user_version");
+    uint64_t version = 0;
+    if (sg_stmt_row(&st))
+        version = sg_stmt_u64(&st, 0);
+    enum sg_error err = sg_stmt_close(&st);
+    if (!err && version > SG_ARRAY_LEN(steps))
+        err = SG_ERR_CONFLICT;
+    if (!err)
+        *out = version;
+    return err;
+}
+
+static enum sg_error exec(struct sg_db_conn *c, const char *sql)
+{
+    int rc = sqlite3_exec(c->handle, sql, NULL, NULL, NULL);
+    return rc == SQLITE_OK ? SG_OK : sg_db_conn_error(c, rc);
+}
+
+static enum sg_error take_steps(struct sg_db_conn *c)
+{
+    uint64_t version = 0;
+    enum sg_error err = read_version(c, &version); /* again: now nobody else can change it */
+    for (; !err && version < SG_ARRAY_LEN(steps); version++)
+        err = exec(c, steps[version]);
+    if (err)
+        return err;
+    /* A pragma takes no parameters; the number is ours. */
+    char sql[64];
+    sqlite3_snprintf(sizeof(sql), sql, "PRAGMA user_version=%u", sg_db_schema_version());
+    return exec(c, sql);
+}
+
+enum sg_error sg_db_migrate(struct sg_db_conn *c)
+{
+    uint64_t version = 0;
+    enum sg_error err = read_version(c, &version);
+    if (err || version == SG_ARRAY_LEN(steps))
+        return err;
+    err = exec(c, "BEGIN IMMEDIATE");
+    if (err)
+        return err;
+    err = take_steps(c);
+    if (!err)
+        err = exec(c, "COMMIT");
+    if (err && sg_db_conn_in_transaction(c)) {
+        enum sg_error undo = exec(c, "ROLLBACK");
+        (void)undo; /* the caller hears the cause; the connection is closed next */
+    }
+    return err;
+}
