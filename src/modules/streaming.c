@@ -1,0 +1,531 @@
+/* Playback: playlists, segments, pictures and the original, each a pure function of an immutable
+ * source, kept in memory and computed once however many ask.
+ *
+ * Every resource of an asset passes open_asset, which is the gate: it fails closed, and playlists
+ * hold relative URIs only, so a token in the path gates all below it. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "streamgate/base/fs.h"
+#include "streamgate/base/log.h"
+#include "streamgate/base/metrics.h"
+#include "streamgate/http/asset_view.h"
+#include "streamgate/media/playlist.h"
+#include "streamgate/modules/modules.h"
+
+#define TYPE_M3U8 "application/vnd.apple.mpegurl"
+#define KEY_SIZE 96
+
+enum kind { KIND_MASTER, KIND_PLAYLIST, KIND_INIT, KIND_SEGMENT, KIND_POSTER, KIND_SOURCE, KINDS };
+static uint32_t kind_requests[KINDS], kind_builds[KINDS];
+static uint32_t token_ok, token_bad;
+
+static enum sg_error streaming_init(struct sg_services *svc)
+{
+    (void)svc;
+    static const char *const labels[KINDS] = {
+        [KIND_MASTER] = "kind=\"master\"", [KIND_PLAYLIST] = "kind=\"playlist\"",
+        [KIND_INIT] = "kind=\"init\"",     [KIND_SEGMENT] = "kind=\"segment\"",
+        [KIND_POSTER] = "kind=\"poster\"", [KIND_SOURCE] = "kind=\"source\"",
+    };
+    enum sg_error err = SG_OK;
+    for (int k = 0; k < KINDS && err == SG_OK; k++) {
+        err = sg_metric_define(SG_METRIC_STREAM_REQUESTS, labels[k], &kind_requests[k]);
+        if (err == SG_OK)
+            err = sg_metric_define(SG_METRIC_STREAM_BUILDS, labels[k], &kind_builds[k]);
+    }
+    if (err == SG_OK)
+        err = sg_metric_define(SG_METRIC_AUTH_SUCCESS, "method=\"playback_token\"", &token_ok);
+    if (err == SG_OK)
+        err = sg_metric_define(SG_METRIC_AUTH_FAILED, "method=\"playback_token\"", &token_bad);
+    return err;
+}
+
+/* ---- the gate ---- */
+
+static enum sg_error deny(struct sg_request *req, const char *asset_id, enum sg_error err)
+{
+    sg_metric_add(SG_METRIC_AUTH_FAILED, token_bad, 1);
+    sg_audit_note(req->svc->audit,
+                  &(struct sg_audit_event){
+                      .event_type = "authorization",
+                      .actor = "anonymous",
+                      .action = "playback",
+                      .resource = sg_arena_printf(req->arena, "asset/%s", asset_id),
+                      .result = "denied",
+                      .request_id = req->id,
+                  });
+    if (err == SG_ERR_FORBIDDEN)
+        return sg_request_fail(req, err, "token", "is not for this asset or this address");
+    return sg_request_fail(req, SG_ERR_UNAUTHENTICATED, "token",
+                           "a valid playback token is needed: /stream/{id}/~{token}/...");
+}
+
+static enum sg_error check_gate(struct sg_request *req, const struct sg_asset *asset)
+{
+    if (asset->f.policy == SG_POLICY_PUBLIC)
+        return SG_OK;
+    if (asset->f.policy != SG_POLICY_SIGNED || req->playback_token == NULL)
+        return deny(req, asset->f.id, SG_ERR_UNAUTHENTICATED);
+    enum sg_error err = sg_playback_token_check(req->svc->signer, req->playback_token,
+                                                req->playback_token_len, asset->f.id, &req->client);
+    if (err != SG_OK)
+        return deny(req, asset->f.id, err);
+    sg_metric_add(SG_METRIC_AUTH_SUCCESS, token_ok, 1);
+    return SG_OK;
+}
+
+/* The asset of {id}, playable and permitted. The caller drops the reference. */
+static enum sg_error open_asset(struct sg_request *req, struct sg_asset_entry **out)
+{
+    struct sg_asset_entry *e = NULL;
+    enum sg_error err = sg_asset_load(req, sg_request_param(req, "id"), &e);
+    if (err != SG_OK)
+        return err;
+    err = check_gate(req, e->asset);
+    if (err == SG_OK && (e->asset->f.status != SG_ASSET_READY || e->index == NULL))
+        err = sg_request_fail(req, SG_ERR_NOT_FOUND, NULL, "the asset is not ready to play");
+    if (err != SG_OK) {
+        sg_asset_entry_unref(e);
+        return err;
+    }
+    *out = e;
+    return SG_OK;
+}
+
+/* ---- answering ---- */
+
+struct content {
+    enum kind kind;
+    const char *type;
+    char key[KEY_SIZE]; /* begins with the asset id, so that deletion finds it */
+    size_t key_len;
+};
+
+/* {id}/{what}: unique within the asset. Numbers are formatted by hand: this runs for every segment.
+ */
+static void make_key(struct content *c, const char *id, const char *track, const char *form,
+                     uint64_t number)
+{
+    char digits[20];
+    size_t n = 0, len = SG_ULID_SIZE - 1;
+    memcpy(c->key, id, len);
+    c->key[len++] = '/';
+    const char *const words[] = {track, "/", form, "/"};
+    for (size_t i = 0; i < SG_ARRAY_LEN(words); i++) {
+        size_t w = strlen(words[i]);
+        memcpy(c->key + len, words[i], w);
+        len += w;
+    }
+    do {
+        digits[n++] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number != 0);
+    while (n > 0)
+        c->key[len++] = digits[--n];
+    c->key[len] = '\0';
+    c->key_len = len;
+}
+
+/* A strong validator: the source's hash and the key name these bytes for ever. */
+static const char *make_etag(struct sg_request *req, const struct sg_asset *asset,
+                             const struct content *c)
+{
+    size_t tail = c->key_len - SG_ULID_SIZE; /* after "{id}/" */
+    char *etag = sg_arena_alloc(req->arena, 1 + 16 + 1 + tail + 2);
+    if (etag == NULL)
+        return NULL;
+    etag[0] = '"';
+    sg_hex_encode(asset->f.sha256, 8, etag + 1);
+    etag[17] = '-';
+    memcpy(etag + 18, c->key + SG_ULID_SIZE, tail);
+    for (size_t i = 18; i < 18 + tail; i++)
+        if (etag[i] == '/')
+            etag[i] = '.';
+    etag[18 + tail] = '"';
+    etag[19 + tail] = '\0';
+    return etag;
+}
+
+/* Takes the reference to buf. */
+static enum sg_error answer(struct sg_request *req, struct sg_response *res,
+                            const struct sg_asset *asset, const struct content *c,
+                            struct sg_buf *buf)
+{
+    sg_response_buf(res, 200, c->type, buf);
+    res->etag = make_etag(req, asset, c);
+    if (c->kind != KIND_MASTER)
+        res->cache_control = asset->f.policy == SG_POLICY_PUBLIC
+                                 ? "public, max-age=31536000, immutable"
+                                 : "private, max-age=31536000, immutable";
+    res->ranges = c->kind == KIND_SEGMENT || c->kind == KIND_INIT;
+    sg_metric_add(SG_METRIC_STREAM_REQUESTS, kind_requests[c->kind], 1);
+    return res->etag != NULL ? SG_OK : SG_ERR_NO_MEMORY;
+}
+
+/* ---- playlists: quick to make, so made where they are asked for ---- */
+
+static enum sg_error playlist(struct sg_request *req, struct sg_response *res,
+                              struct sg_asset_entry *e, const struct sg_track *track, bool ts)
+{
+    struct content c = {.kind = track != NULL ? KIND_PLAYLIST : KIND_MASTER, .type = TYPE_M3U8};
+    make_key(&c, e->asset->f.id, track != NULL ? track->name : "master", ts ? "m3u8-ts" : "m3u8",
+             0);
+    struct sg_buf *buf = sg_content_peek(req->svc->content, c.key, c.key_len);
+    if (buf == NULL) {
+        enum sg_error err = track != NULL ? sg_playlist_media(e->index, track, ts, &buf)
+                                          : sg_playlist_master(e->index, ts, &buf);
+        if (err != SG_OK)
+            return sg_request_fail(req, err == SG_ERR_UNSUPPORTED_MEDIA ? SG_ERR_NOT_FOUND : err,
+                                   NULL, "the source cannot be packaged in this form");
+        sg_metric_add(SG_METRIC_STREAM_BUILDS, kind_builds[c.kind], 1);
+        struct sg_cache *base = sg_content_cache_base(req->svc->content);
+        (void)!sg_lru_put(sg_cache_lru(base), c.key, c.key_len, buf, buf->len);
+    }
+    return answer(req, res, e->asset, &c, buf);
+}
+
+static enum sg_error get_master_in(struct sg_request *req, struct sg_response *res, bool ts)
+{
+    struct sg_asset_entry *e;
+    enum sg_error err = open_asset(req, &e);
+    if (err != SG_OK)
+        return err;
+    err = playlist(req, res, e, NULL, ts);
+    sg_asset_entry_unref(e);
+    return err;
+}
+
+static enum sg_error get_master(struct sg_request *req, struct sg_response *res)
+{
+    return get_master_in(req, res, false);
+}
+
+static enum sg_error get_master_ts(struct sg_request *req, struct sg_response *res)
+{
+    return get_master_in(req, res, true);
+}
+
+static enum sg_error find_track(struct sg_request *req, const struct sg_asset_entry *e, bool ts,
+                                const struct sg_track **out)
+{
+    const struct sg_track *t = sg_media_index_track(e->index, sg_request_param(req, "rendition"));
+    if (t == NULL || (ts && (!e->index->ts || t != sg_media_index_main(e->index))) ||
+        (!ts && !e->index->fmp4))
+        return sg_request_fail(req, SG_ERR_NOT_FOUND, NULL,
+                               "the asset has no rendition of this name and form");
+    *out = t;
+    return SG_OK;
+}
+
+static enum sg_error get_playlist_in(struct sg_request *req, struct sg_response *res, bool ts)
+{
+    struct sg_asset_entry *e;
+    enum sg_error err = open_asset(req, &e);
+    if (err != SG_OK)
+        return err;
+    const struct sg_track *track;
+    err = find_track(req, e, ts, &track);
+    if (err == SG_OK)
+        err = playlist(req, res, e, track, ts);
+    sg_asset_entry_unref(e);
+    return err;
+}
+
+static enum sg_error get_playlist(struct sg_request *req, struct sg_response *res)
+{
+    return get_playlist_in(req, res, false);
+}
+
+static enum sg_error get_playlist_ts(struct sg_request *req, struct sg_response *res)
+{
+    return get_playlist_in(req, res, true);
+}
+
+/* ---- built content: computed in a media process, once ---- */
+
+struct build {
+    struct sg_services *svc;
+    struct content content;
+    struct sg_asset_entry *entry;
+    uint64_t started_ns;
+};
+
+static void build_done(void *arg, enum sg_error err, struct sg_buf *body, const char *why)
+{
+    struct build *b = arg;
+    sg_metric_observe_ns(SG_METRIC_STREAM_BUILD_LATENCY, 0, sg_clock_mono_ns() - b->started_ns);
+    if (err != SG_OK)
+        sg_warn_log("streaming", "%s could not be built: %s: %s", b->content.key,
+                    sg_error_slug(err), why != NULL ? why : "");
+    sg_content_fill(b->svc->content, b->content.key, b->content.key_len, err, body);
+    sg_asset_entry_unref(b->entry);
+    free(b);
+}
+
+static enum sg_error start_build(struct sg_request *req, struct sg_asset_entry *e,
+                                 const struct content *c, struct sg_render *render)
+{
+    int fd = -1;
+    enum sg_error err = sg_blob_open(req->svc->blobs, e->asset->f.id, &fd);
+    if (err != SG_OK)
+        return err;
+    struct build *b = malloc(sizeof *b);
+    if (b == NULL) {
+        close(fd);
+        return SG_ERR_NO_MEMORY;
+    }
+    *b = (struct build){.svc = req->svc,
+                        .content = *c,
+                        .entry = sg_asset_entry_ref(e),
+                        .started_ns = sg_clock_mono_ns()};
+    render->key = e->asset->f.id;
+    render->fd = fd;
+    render->index = e->index;
+    render->limits = &req->svc->media_limits;
+    render->done = build_done;
+    render->arg = b;
+    sg_metric_add(SG_METRIC_STREAM_BUILDS, kind_builds[c->kind], 1);
+    err = sg_media_render(req->svc->media, render);
+    if (err != SG_OK) {
+        sg_asset_entry_unref(b->entry);
+        free(b);
+    }
+    close(fd);
+    return err;
+}
+
+/* Answers from memory, or joins the build under way, or starts it. */
+static enum sg_error built(struct sg_request *req, struct sg_response *res,
+                           struct sg_asset_entry *e, const struct content *c,
+                           struct sg_render *render)
+{
+    if (req->woken) {
+        if (req->wake_err != SG_OK)
+            return req->wake_err;
+        struct sg_buf *buf = req->wake_buf;
+        req->wake_buf = NULL;
+        return answer(req, res, e->asset, c, buf);
+    }
+    struct sg_buf *buf = NULL;
+    if (!req->may_block) {
+        buf = sg_content_peek(req->svc->content, c->key, c->key_len);
+        return buf != NULL ? answer(req, res, e->asset, c, buf) : SG_ERR_WOULD_BLOCK;
+    }
+    req->waiter = (struct sg_waiter){.wake = sg_request_wake, .arg = req};
+    switch (sg_content_get(req->svc->content, c->key, c->key_len, &req->waiter, &buf)) {
+    case SG_CONTENT_HIT:
+        return answer(req, res, e->asset, c, buf);
+    case SG_CONTENT_WAIT:
+        return SG_ERR_PENDING;
+    case SG_CONTENT_LEAD: {
+        enum sg_error err = start_build(req, e, c, render);
+        if (err != SG_OK) /* wakes this request too, with the error */
+            sg_content_fill(req->svc->content, c->key, c->key_len, err, NULL);
+        return SG_ERR_PENDING;
+    }
+    case SG_CONTENT_FULL:
+        break;
+    }
+    return SG_ERR_NO_MEMORY;
+}
+
+static enum sg_error get_init(struct sg_request *req, struct sg_response *res)
+{
+    struct sg_asset_entry *e;
+    enum sg_error err = open_asset(req, &e);
+    if (err != SG_OK)
+        return err;
+    struct content c = {.kind = KIND_INIT};
+    struct sg_render render = {.kind = SG_RENDER_INIT};
+    err = find_track(req, e, false, &render.track);
+    if (err == SG_OK) {
+        c.type = render.track->kind == SG_TRACK_VIDEO ? "video/mp4" : "audio/mp4";
+        make_key(&c, e->asset->f.id, render.track->name, "init", 0);
+        err = built(req, res, e, &c, &render);
+    }
+    sg_asset_entry_unref(e);
+    return err;
+}
+
+static enum sg_error get_segment_in(struct sg_request *req, struct sg_response *res, bool ts)
+{
+    struct sg_asset_entry *e;
+    enum sg_error err = open_asset(req, &e);
+    if (err != SG_OK)
+        return err;
+    struct content c = {.kind = KIND_SEGMENT};
+    struct sg_render render = {.kind = ts ? SG_RENDER_SEGMENT_TS : SG_RENDER_SEGMENT_FMP4};
+    err = find_track(req, e, ts, &render.track);
+    if (err != SG_OK)
+        goto out;
+    uint32_t count = ts ? sg_media_index_ts_segments(e->index) : render.track->n_segments;
+    const char *n = sg_request_param(req, "n");
+    uint64_t number;
+    if (sg_str_to_u64(n, strlen(n), UINT32_MAX, &number) != SG_OK || number >= count ||
+        (n[0] == '0' && n[1] != '\0')) {
+        err = sg_request_fail(req, SG_ERR_NOT_FOUND, NULL, "the rendition has %" PRIu32 " segments",
+                              count);
+        goto out;
+    }
+    render.number = (uint32_t)number;
+    c.type = ts ? "video/mp2t" : render.track->kind == SG_TRACK_VIDEO ? "video/mp4" : "audio/mp4";
+    make_key(&c, e->asset->f.id, render.track->name, ts ? "ts" : "m4s", number);
+    err = built(req, res, e, &c, &render);
+out:
+    sg_asset_entry_unref(e);
+    return err;
+}
+
+static enum sg_error get_segment(struct sg_request *req, struct sg_response *res)
+{
+    return get_segment_in(req, res, false);
+}
+
+static enum sg_error get_segment_ts(struct sg_request *req, struct sg_response *res)
+{
+    return get_segment_in(req, res, true);
+}
+
+static enum sg_error poster_params(struct sg_request *req, const struct sg_asset_entry *e,
+                                   struct sg_render *render)
+{
+    const char *t;
+    enum sg_error err = sg_request_query(req, "t", &t);
+    if (err != SG_OK)
+        return err;
+    uint64_t duration_ms = e->index->duration_ms;
+    render->time_ms = duration_ms / 10; /* a little into the film: openings are often black */
+    if (t != NULL && sg_str_decimal_to_ms(t, strlen(t), UINT32_MAX, &render->time_ms) != SG_OK)
+        return sg_request_fail(req, SG_ERR_INVALID, "t",
+                               "must be seconds, such as 12 or 12.5, within the asset");
+    if (render->time_ms > duration_ms)
+        render->time_ms = duration_ms;
+    uint64_t width;
+    err = sg_request_query_u64(req, "w", 16, 7680, 0, &width);
+    render->width = (uint32_t)width;
+    return err;
+}
+
+static enum sg_error get_poster(struct sg_request *req, struct sg_response *res)
+{
+    struct sg_asset_entry *e;
+    enum sg_error err = open_asset(req, &e);
+    if (err != SG_OK)
+        return err;
+    struct content c = {.kind = KIND_POSTER, .type = "image/jpeg"};
+    struct sg_render render = {.kind = SG_RENDER_POSTER};
+    err = poster_params(req, e, &render);
+    if (err == SG_OK && sg_media_index_video(e->index) == NULL)
+        err = sg_request_fail(req, SG_ERR_NOT_FOUND, NULL, "the asset has no picture");
+    if (err == SG_OK) {
+        render.track = sg_media_index_video(e->index);
+        char form[32];
+        snprintf(form, sizeof form, "jpg-%" PRIu32, render.width);
+        make_key(&c, e->asset->f.id, "poster", form, render.time_ms);
+        err = built(req, res, e, &c, &render);
+    }
+    sg_asset_entry_unref(e);
+    return err;
+}
+
+/* ---- the original ---- */
+
+/* RFC 6266 with RFC 8187: any UTF-8 name, percent-encoded. */
+static enum sg_error disposition(struct sg_request *req, struct sg_response *res,
+                                 const char *filename)
+{
+    static const char hex[] = "0123456789ABCDEF";
+    size_t n = strlen(filename);
+    char *enc = sg_arena_alloc(req->arena, 3 * n + 1), *p = enc;
+    if (enc == NULL)
+        return SG_ERR_NO_MEMORY;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char ch = (unsigned char)filename[i];
+        bool plain = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') ||
+                     (ch >= '0' && ch <= '9') || ch == '.' || ch == '-' || ch == '_';
+        if (plain) {
+            *p++ = (char)ch;
+        } else {
+            *p++ = '%';
+            *p++ = hex[ch >> 4];
+            *p++ = hex[ch & 15];
+        }
+    }
+    *p = '\0';
+    return sg_response_headerf(req, res, "Content-Disposition", "inline; filename*=UTF-8''%s", enc);
+}
+
+static enum sg_error get_source(struct sg_request *req, struct sg_response *res)
+{
+    if (!req->may_block)
+        return SG_ERR_WOULD_BLOCK;
+    struct sg_asset_entry *e;
+    enum sg_error err = open_asset(req, &e);
+    if (err != SG_OK)
+        return err;
+    int fd = -1;
+    uint64_t size;
+    err = sg_blob_open(req->svc->blobs, e->asset->f.id, &fd);
+    if (err == SG_OK)
+        err = sg_fs_size(fd, &size);
+    if (err != SG_OK) {
+        if (fd >= 0)
+            close(fd);
+        goto out;
+    }
+    struct content c = {.kind = KIND_SOURCE};
+    make_key(&c, e->asset->f.id, "source", "file", 0);
+    const char *type = sg_arena_strdup(req->arena, e->asset->f.content_type);
+    sg_response_file(res, 200, type, fd, size);
+    res->ranges = true;
+    res->etag = make_etag(req, e->asset, &c);
+    res->last_modified_ms = e->asset->f.created_ms;
+    res->cache_control = e->asset->f.policy == SG_POLICY_PUBLIC
+                             ? "public, max-age=31536000, immutable"
+                             : "private, max-age=31536000, immutable";
+    sg_metric_add(SG_METRIC_STREAM_REQUESTS, kind_requests[KIND_SOURCE], 1);
+    err = type != NULL && res->etag != NULL ? disposition(req, res, e->asset->f.filename)
+                                            : SG_ERR_NO_MEMORY;
+out:
+    sg_asset_entry_unref(e);
+    return err;
+}
+
+static const struct sg_param_doc poster_query[] = {
+    {"t", "number", "Where, in seconds; a tenth into the film when absent"},
+    {"w", "integer", "Width in pixels, 16 to 7680; never enlarged"},
+};
+
+#define PLAYBACK                                                                                   \
+    .method = SG_GET, .role = SG_ROLE_NONE, .limit = SG_LIMIT_STREAMING, .cache = SG_CACHE_SHORT
+
+static const struct sg_route routes[] = {
+    {PLAYBACK, .path = "/stream/{id}/master.m3u8", .handle = get_master,
+     .summary = "HLS master playlist, fragmented MP4", .response_type = TYPE_M3U8},
+    {PLAYBACK, .path = "/stream/{id}/master-ts.m3u8", .handle = get_master_ts,
+     .summary = "HLS master playlist, MPEG-TS", .response_type = TYPE_M3U8},
+    {PLAYBACK, .path = "/stream/{id}/{rendition}/index.m3u8", .handle = get_playlist,
+     .summary = "HLS media playlist, fragmented MP4", .response_type = TYPE_M3U8},
+    {PLAYBACK, .path = "/stream/{id}/{rendition}/index-ts.m3u8", .handle = get_playlist_ts,
+     .summary = "HLS media playlist, MPEG-TS", .response_type = TYPE_M3U8},
+    {PLAYBACK, .path = "/stream/{id}/{rendition}/init.mp4", .handle = get_init,
+     .summary = "Initialisation segment", .response_type = "video/mp4"},
+    {PLAYBACK, .path = "/stream/{id}/{rendition}/seg-{n}.m4s", .handle = get_segment,
+     .summary = "Segment, fragmented MP4", .response_type = "video/mp4"},
+    {PLAYBACK, .path = "/stream/{id}/{rendition}/seg-{n}.ts", .handle = get_segment_ts,
+     .summary = "Segment, MPEG-TS", .response_type = "video/mp2t"},
+    {PLAYBACK, .path = "/stream/{id}/poster.jpg", .handle = get_poster,
+     .summary = "A picture from the film", .response_type = "image/jpeg", .query = poster_query,
+     .n_query = SG_ARRAY_LEN(poster_query)},
+    {PLAYBACK, .path = "/stream/{id}/source", .handle = get_source,
+     .summary = "The file as it was uploaded", .response_type = "application/octet-stream"},
+};
+
+const struct sg_module sg_streaming_module = {.name = "streaming",
+                                              .routes = routes,
+                                              .n_routes = SG_ARRAY_LEN(routes),
+                                              .init = streaming_init};
