@@ -41,7 +41,7 @@ void sg_alerts_configure(struct sg_alerts *a, const struct sg_config *config);
 enum sg_error sg_alerts_add_handler(struct sg_alerts *a, const struct sg_alert_handler *h) SG_NODISCARD; /* before ticking starts; at most 8 */
 /* Samples process and metric values, computes ERROR_RATE and SUCCESS_RATE gauges, process and disk gauges (data_dirfd may be -1), evaluates, notifies. Once a second. */
 void sg_alerts_tick(struct sg_alerts *a, int data_dirfd);
-void sg_alerts_event(struct sg_alerts *a, const char *name, const char *summary); /* an info alert, raised and resolved at once */
+void sg_alerts_event(struct sg_alerts *a, const char *name, const char *summary); /* an info alert, raised and resolved at once; name is static; handlers hear of it at the next tick, or in destroy */
 /* Copies at most n, newest first; returns how many. active_only: those not resolved. */
 size_t sg_alerts_list(struct sg_alerts *a, bool active_only, struct sg_alert *out, size_t n);
 /* Tests: replaces the computed value of a signal (NAN: back to computed). */

@@ -44,6 +44,7 @@ struct sg_cache *sg_content_cache_base(struct sg_content_cache *c);
 enum sg_content_state sg_content_get(struct sg_content_cache *c, const void *key, size_t key_len, struct sg_waiter *waiter, struct sg_buf **out);
 /* Only looks. NULL when absent. */
 struct sg_buf *sg_content_peek(struct sg_content_cache *c, const void *key, size_t key_len);
+/* buf stays the caller's; NULL unless err is SG_OK. Without a flight of that key it only stores. */
 void sg_content_fill(struct sg_content_cache *c, const void *key, size_t key_len, enum sg_error err, struct sg_buf *buf);
 /* Forgets everything with the prefix, and keeps what is being built under it now from being stored (it still answers its waiters). */
 void sg_content_invalidate(struct sg_content_cache *c, const void *prefix, size_t prefix_len);

@@ -31,7 +31,7 @@ void sg_identity_forget(struct sg_identity_layer *l);
 /* Call about once a second, where blocking is allowed: notices changes made by another process and writes back last-used times. */
 void sg_identity_tick(struct sg_identity_layer *l);
 
-/* Playback tokens: base64url of version, flags, asset (16 bytes), expiry (Unix seconds), nothing secret, and HMAC-SHA256 over that and, when bound, the client's address. */
+/* Playback tokens: base64url of version, flags, asset (16 bytes), expiry (Unix seconds), nothing secret, and HMAC-SHA256 over that and, when bound, the client's address (layout in token.c). */
 struct sg_token_signer;
 #define SG_PLAYBACK_TOKEN_SIZE 128
 /* Reads <data dir>/playback.key (0600), making it on the first start. */
@@ -43,7 +43,7 @@ enum sg_error sg_playback_token_make(const struct sg_token_signer *s, const char
 /* UNAUTHENTICATED: malformed, forged or expired. FORBIDDEN: genuine, but for another asset or another address. Under 5,000 instructions. */
 enum sg_error sg_playback_token_check(const struct sg_token_signer *s, const char *token, size_t len, const char *asset_id,
                                       const struct sg_address *client) SG_NODISCARD;
-/* No secret needed: length and alphabet. For fuzzing and early refusal. */
+/* No secret needed: length, alphabet, version and flags. For fuzzing and early refusal. UNAUTHENTICATED. */
 struct sg_token_fields { uint8_t version, flags; uint8_t asset[16]; uint64_t expires_s; uint8_t mac[SG_SHA256_LEN]; };
 enum sg_error sg_playback_token_parse(const char *token, size_t len, struct sg_token_fields *out) SG_NODISCARD;
 

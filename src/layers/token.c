@@ -1,0 +1,208 @@
+/* Playback tokens.
+ *
+ * Wire layout, base64url without padding (78 characters):
+ *     0  version (1)
+ *     1  flags (bit 0: bound to an address; the others zero)
+ *     2  asset, 16 bytes
+ *    18  expiry, Unix seconds, big endian, 8 bytes
+ *    26  mac, 32 bytes
+ * Unbound: mac is HMAC-SHA256 over bytes 0 to 25. Bound: mac is the first half of that, then the
+ * first half of HMAC-SHA256 over bytes 0 to 25 and the 16-byte address; so a genuine token at the
+ * wrong address can be told from a forged one, which is 403 against 401. Half of a SHA-256 MAC is
+ * what RFC 2104 allows. */
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "streamgate/base/fs.h"
+#include "streamgate/base/log.h"
+#include "streamgate/base/str.h"
+#include "streamgate/layers/identity.h"
+
+enum {
+    TOKEN_VERSION = 1,
+    FLAG_BOUND = 0x01,
+    ASSET_AT = 2,
+    EXPIRY_AT = 18,
+    SIGNED_LEN = 26,
+    RAW_LEN = SIGNED_LEN + SG_SHA256_LEN,
+    TEXT_LEN = (RAW_LEN * 4 + 2) / 3,
+    HALF_MAC = SG_SHA256_LEN / 2,
+    KEY_BYTES = 32
+};
+_Static_assert(TEXT_LEN < SG_PLAYBACK_TOKEN_SIZE, "a token fits its buffer");
+
+#define KEY_FILE "playback.key"
+
+struct sg_token_signer {
+    struct sg_hmac_key *key;
+};
+
+static enum sg_error make_key_file(int data_dirfd, uint8_t key[KEY_BYTES])
+{
+    sg_random(key, KEY_BYTES);
+    return sg_fs_write_file(data_dirfd, KEY_FILE, key, KEY_BYTES, 0600);
+}
+
+static void warn_if_readable(int data_dirfd)
+{
+    int fd;
+    struct stat st;
+    if (sg_fs_open(data_dirfd, KEY_FILE, O_RDONLY, 0, &fd) != SG_OK)
+        return;
+    bool open_to_others = fstat(fd, &st) == 0 && (st.st_mode & 077) != 0;
+    close(fd);
+    if (open_to_others)
+        sg_warn_log("identity", KEY_FILE " can be read by others; its mode should be 0600");
+}
+
+static enum sg_error load_key(int data_dirfd, uint8_t key[KEY_BYTES])
+{
+    char *text = NULL;
+    size_t len = 0;
+    enum sg_error err = sg_fs_read_file(data_dirfd, KEY_FILE, KEY_BYTES, &text, &len);
+    if (err == SG_ERR_NOT_FOUND)
+        return make_key_file(data_dirfd, key);
+    if (err == SG_ERR_TOO_LARGE || (err == SG_OK && len != KEY_BYTES)) {
+        sg_error_log("identity", KEY_FILE " is not %d bytes long", KEY_BYTES);
+        err = SG_ERR_CONFIG;
+    }
+    if (err == SG_OK) {
+        memcpy(key, text, KEY_BYTES);
+        warn_if_readable(data_dirfd);
+    }
+    if (text != NULL)
+        sg_wipe(text, len);
+    free(text);
+    return err;
+}
+
+enum sg_error sg_token_signer_create(int data_dirfd, struct sg_token_signer **out)
+{
+    uint8_t key[KEY_BYTES];
+    struct sg_token_signer *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return SG_ERR_NO_MEMORY;
+    enum sg_error err = load_key(data_dirfd, key);
+    if (err == SG_OK)
+        err = sg_hmac_key_create(key, sizeof key, &s->key);
+    sg_wipe(key, sizeof key);
+    if (err == SG_OK) {
+        *out = s;
+        s = NULL;
+    }
+    sg_token_signer_destroy(&s);
+    return err;
+}
+
+void sg_token_signer_destroy(struct sg_token_signer **s)
+{
+    if (s == NULL || *s == NULL)
+        return;
+    sg_hmac_key_destroy(&(*s)->key);
+    free(*s);
+    *s = NULL;
+}
+
+/* The second half of a bound token's MAC. */
+static enum sg_error bound_half(const struct sg_token_signer *s,
+                                const uint8_t signed_part[SIGNED_LEN],
+                                const struct sg_address *address, uint8_t out[HALF_MAC])
+{
+    uint8_t message[SIGNED_LEN + sizeof address->b];
+    uint8_t mac[SG_SHA256_LEN];
+    memcpy(message, signed_part, SIGNED_LEN);
+    memcpy(message + SIGNED_LEN, address->b, sizeof address->b);
+    enum sg_error err = sg_hmac(s->key, message, sizeof message, mac);
+    if (err == SG_OK)
+        memcpy(out, mac, HALF_MAC);
+    return err;
+}
+
+enum sg_error sg_playback_token_make(const struct sg_token_signer *s, const char *asset_id,
+                                     uint64_t expires_s, const struct sg_address *bind_to,
+                                     char out[SG_PLAYBACK_TOKEN_SIZE])
+{
+    uint8_t raw[RAW_LEN] = {TOKEN_VERSION, bind_to != NULL ? FLAG_BOUND : 0};
+    enum sg_error err = sg_ulid_parse(asset_id, raw + ASSET_AT);
+    if (err != SG_OK)
+        return err;
+    for (unsigned i = 0; i < 8; i++)
+        raw[EXPIRY_AT + i] = (uint8_t)(expires_s >> (56 - 8 * i));
+    err = sg_hmac(s->key, raw, SIGNED_LEN, raw + SIGNED_LEN);
+    if (err == SG_OK && bind_to != NULL)
+        err = bound_half(s, raw, bind_to, raw + SIGNED_LEN + HALF_MAC);
+    if (err != SG_OK)
+        return err;
+    return sg_base64url_encode(raw, sizeof raw, out, SG_PLAYBACK_TOKEN_SIZE) == TEXT_LEN
+               ? SG_OK
+               : SG_ERR_INTERNAL;
+}
+
+static enum sg_error decode(const char *token, size_t len, uint8_t raw[RAW_LEN])
+{
+    size_t raw_len;
+    if (len != TEXT_LEN || sg_base64url_decode(token, len, raw, RAW_LEN, &raw_len) != SG_OK ||
+        raw_len != RAW_LEN || raw[0] != TOKEN_VERSION || (raw[1] & ~FLAG_BOUND) != 0)
+        return SG_ERR_UNAUTHENTICATED;
+    return SG_OK;
+}
+
+static uint64_t expiry_of(const uint8_t raw[RAW_LEN])
+{
+    uint64_t v = 0;
+    for (unsigned i = 0; i < 8; i++)
+        v = v << 8 | raw[EXPIRY_AT + i];
+    return v;
+}
+
+enum sg_error sg_playback_token_parse(const char *token, size_t len, struct sg_token_fields *out)
+{
+    uint8_t raw[RAW_LEN];
+    enum sg_error err = decode(token, len, raw);
+    if (err != SG_OK)
+        return err;
+    struct sg_token_fields f = {.version = raw[0], .flags = raw[1], .expires_s = expiry_of(raw)};
+    memcpy(f.asset, raw + ASSET_AT, sizeof f.asset);
+    memcpy(f.mac, raw + SIGNED_LEN, sizeof f.mac);
+    *out = f;
+    return SG_OK;
+}
+
+static enum sg_error check_bound(const struct sg_token_signer *s, const uint8_t raw[RAW_LEN],
+                                 const struct sg_address *client)
+{
+    if (client == NULL)
+        return SG_ERR_FORBIDDEN;
+    uint8_t half[HALF_MAC];
+    enum sg_error err = bound_half(s, raw, client, half);
+    if (err != SG_OK)
+        return err;
+    return sg_equal_const_time(half, raw + SIGNED_LEN + HALF_MAC, HALF_MAC) ? SG_OK
+                                                                            : SG_ERR_FORBIDDEN;
+}
+
+enum sg_error sg_playback_token_check(const struct sg_token_signer *s, const char *token,
+                                      size_t len, const char *asset_id,
+                                      const struct sg_address *client)
+{
+    uint8_t raw[RAW_LEN];
+    uint8_t mac[SG_SHA256_LEN];
+    enum sg_error err = decode(token, len, raw);
+    if (err != SG_OK)
+        return err;
+    err = sg_hmac(s->key, raw, SIGNED_LEN, mac);
+    if (err != SG_OK)
+        return err;
+    bool bound = (raw[1] & FLAG_BOUND) != 0;
+    if (!sg_equal_const_time(mac, raw + SIGNED_LEN, bound ? HALF_MAC : SG_SHA256_LEN))
+        return SG_ERR_UNAUTHENTICATED;
+    if (expiry_of(raw) <= sg_clock_wall_ms() / 1000)
+        return SG_ERR_UNAUTHENTICATED;
+    uint8_t asset[16];
+    if (sg_ulid_parse(asset_id, asset) != SG_OK || memcmp(asset, raw + ASSET_AT, sizeof asset) != 0)
+        return SG_ERR_FORBIDDEN;
+    return bound ? check_bound(s, raw, client) : SG_OK;
+}
