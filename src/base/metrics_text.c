@@ -17,6 +17,11 @@ static const char *const type_names[] = {
     [METRIC_HISTOGRAM_B] = "histogram",
 };
 
+static bool is_whole(double v)
+{
+    return v > -9007199254740992.0 && v < 9007199254740992.0 && v == (double)(int64_t)v;
+}
+
 /* The shortest form that reads back as the same double. */
 static void put_double(struct sg_text *out, double v)
 {
@@ -24,7 +29,7 @@ static void put_double(struct sg_text *out, double v)
         sg_text_puts(out, isnan(v) ? "NaN" : v > 0 ? "+Inf" : "-Inf");
         return;
     }
-    if (v == trunc(v) && fabs(v) < 9007199254740992.0) {
+    if (is_whole(v)) {
         sg_text_printf(out, "%" PRId64, (int64_t)v);
         return;
     }
@@ -94,7 +99,7 @@ static void put_histogram(struct sg_text *out, const struct metric_row *row, con
         sg_text_printf(out, NAME_PREFIX "%s_bucket{%s%sle=\"", row->name, labels,
                        labels[0] != '\0' ? "," : "");
         put_double(out, view->bounds[i]);
-        bool whole = i + 1 < view->n && view->bounds[i] == trunc(view->bounds[i]);
+        bool whole = i + 1 < view->n && is_whole(view->bounds[i]);
         sg_text_printf(out, "%s\"} %" PRIu64 "\n", openmetrics && whole ? ".0" : "", below);
     }
     put_sample_name(out, row, "_sum", labels);
