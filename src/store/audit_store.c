@@ -327,7 +327,8 @@ enum sg_error sg_audit_verify(struct sg_db_conn *c, uint64_t *count, uint64_t *b
         n++;
         uint64_t seq = sg_stmt_u64(&st, 0), expected = last.seq + 1;
         if (!row_follows(&st, &last) && !st.err)
-            bad = seq < expected ? seq : expected; /* a gap: the first one missing */
+            /* A gap: the first one missing. 0 is no record's number, and means "all well". */
+            bad = seq && seq < expected ? seq : expected;
     }
     enum sg_error err = sg_stmt_close(&st);
     if (err)

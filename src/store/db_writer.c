@@ -65,6 +65,8 @@ static enum sg_error run_in_savepoint(struct sg_db_conn *c, struct write_request
     if (err)
         return err;
     err = r->fn(c, r->arg);
+    if (!sg_db_conn_in_transaction(c))
+        return err ? err : SG_ERR_IO; /* SQLite undid it all, and fn did not pass that on */
     if (!err)
         err = sg_db_conn_run(c, release_sql);
     if (!err || !sg_db_conn_in_transaction(c))
