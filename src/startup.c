@@ -1,0 +1,180 @@
+/* Putting the data directory in order before anything is served. */
+#include "startup.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "streamgate/base/fs.h"
+#include "streamgate/base/log.h"
+#include "streamgate/store/asset_store.h"
+#include "streamgate/store/audit_store.h"
+#include "streamgate/store/key_store.h"
+
+enum sg_error startup_lock(int data_dirfd, int *out_fd)
+{
+    int fd;
+    enum sg_error err = sg_fs_open(data_dirfd, "daemon.lock", O_RDWR | O_CREAT, 0600, &fd);
+    if (err != SG_OK)
+        return err;
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        close(fd);
+        sg_error_log("main", "another streamgate serves this data directory");
+        return SG_ERR_UNAVAILABLE;
+    }
+    *out_fd = fd;
+    return SG_OK;
+}
+
+/* ---- reconciliation ---- */
+
+struct id_list {
+    char (*ids)[SG_ULID_SIZE];
+    size_t n, cap;
+};
+
+static enum sg_error list_add(void *arg, const char *id)
+{
+    struct id_list *l = arg;
+    if (l->n == l->cap) {
+        size_t cap = l->cap != 0 ? 2 * l->cap : 256;
+        void *grown = reallocarray(l->ids, cap, SG_ULID_SIZE);
+        if (grown == NULL)
+            return SG_ERR_NO_MEMORY;
+        l->ids = grown;
+        l->cap = cap;
+    }
+    memcpy(l->ids[l->n++], id, SG_ULID_SIZE);
+    return SG_OK;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    return memcmp(a, b, SG_ULID_SIZE);
+}
+
+static void list_sort(struct id_list *l)
+{
+    if (l->n > 0)
+        qsort(l->ids, l->n, SG_ULID_SIZE, compare_ids);
+}
+
+static bool list_has(const struct id_list *l, const char *id)
+{
+    return l->n > 0 && bsearch(id, l->ids, l->n, SG_ULID_SIZE, compare_ids) != NULL;
+}
+
+static enum sg_error read_rows(struct sg_db_conn *c, void *arg)
+{
+    return sg_asset_each_id(c, list_add, arg);
+}
+
+struct missing {
+    const struct id_list *rows, *files;
+    size_t marked;
+};
+
+static enum sg_error mark_missing(struct sg_db_conn *c, void *arg)
+{
+    struct missing *m = arg;
+    for (size_t i = 0; i < m->rows->n; i++) {
+        if (list_has(m->files, m->rows->ids[i]))
+            continue;
+        enum sg_error err = sg_asset_mark_failed(c, m->rows->ids[i], "its file is missing");
+        if (err != SG_OK)
+            return err;
+        m->marked++;
+    }
+    return SG_OK;
+}
+
+static enum sg_error remove_orphans(struct sg_blob_store *blobs, const struct id_list *rows,
+                                    const struct id_list *files, size_t *removed)
+{
+    for (size_t i = 0; i < files->n; i++) {
+        if (list_has(rows, files->ids[i]))
+            continue;
+        enum sg_error err = sg_blob_remove(blobs, files->ids[i]);
+        if (err != SG_OK)
+            return err;
+        (*removed)++;
+    }
+    return SG_OK;
+}
+
+enum sg_error startup_reconcile(struct sg_db *db, struct sg_blob_store *blobs)
+{
+    struct id_list rows = {0}, files = {0};
+    uint64_t staged = 0;
+    size_t removed = 0;
+    enum sg_error err = sg_blob_clear_staged(blobs, &staged);
+    if (err == SG_OK)
+        err = sg_db_read(db, read_rows, &rows);
+    if (err == SG_OK)
+        err = sg_blob_each(blobs, list_add, &files);
+    if (err != SG_OK)
+        goto out;
+    list_sort(&rows);
+    list_sort(&files);
+    struct missing m = {.rows = &rows, .files = &files};
+    err = remove_orphans(blobs, &rows, &files, &removed);
+    if (err == SG_OK)
+        err = sg_db_write(db, mark_missing, &m);
+    if (err == SG_OK)
+        sg_info_log("main",
+                    "%zu assets; removed %" PRIu64 " unfinished uploads and %zu files without an "
+                    "asset; %zu assets without a file",
+                    rows.n, staged, removed, m.marked);
+out:
+    free(rows.ids);
+    free(files.ids);
+    return err;
+}
+
+/* ---- the first key ---- */
+
+struct first_key {
+    int data_dirfd;
+    bool made;
+};
+
+/* The file is written before the commit: a crash between leaves a file whose key does not exist,
+ * and the next start writes it anew. */
+static enum sg_error make_first_key(struct sg_db_conn *c, void *arg)
+{
+    struct first_key *f = arg;
+    uint64_t count;
+    enum sg_error err = sg_key_count(c, &count);
+    if (err != SG_OK || count > 0)
+        return err;
+    char text[SG_KEY_SIZE + 1];
+    struct sg_key key;
+    err = sg_key_create(c, &(struct sg_key_params){.name = "admin", .role = SG_ROLE_ADMIN}, text,
+                        &key);
+    if (err != SG_OK)
+        return err;
+    size_t n = strlen(text);
+    text[n] = '\n';
+    err = sg_fs_write_file(f->data_dirfd, "admin.key", text, n + 1, 0600);
+    sg_wipe(text, sizeof text);
+    if (err != SG_OK)
+        return err;
+    f->made = true;
+    return sg_audit_append(c, &(struct sg_audit_event){.event_type = "admin",
+                                                       .actor = "system",
+                                                       .action = "key.create",
+                                                       .resource = "key/admin",
+                                                       .result = "success"});
+}
+
+enum sg_error startup_admin_key(struct sg_db *db, int data_dirfd)
+{
+    struct first_key f = {.data_dirfd = data_dirfd};
+    enum sg_error err = sg_db_write(db, make_first_key, &f);
+    if (err == SG_OK && f.made)
+        sg_info_log("main", "first start: an admin key is in admin.key of the data directory");
+    return err;
+}
