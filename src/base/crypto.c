@@ -3,6 +3,7 @@
  * pads; a computation copies them. */
 #include "streamgate/base/crypto.h"
 
+#include <endian.h>
 #include <errno.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
@@ -234,17 +235,25 @@ static uint64_t rotl(uint64_t x, unsigned n)
     return x << n | x >> (64 - n);
 }
 
-static void sip_round(uint64_t v[4])
+struct sip {
+    uint64_t a, b, c, d;
+};
+
+/* By value: the state stays in registers. */
+static inline struct sip sip_rounds(struct sip v, unsigned n)
 {
-    v[0] += v[1];
-    v[2] += v[3];
-    v[1] = rotl(v[1], 13) ^ v[0];
-    v[3] = rotl(v[3], 16) ^ v[2];
-    v[0] = rotl(v[0], 32) + v[3];
-    v[2] += v[1];
-    v[3] = rotl(v[3], 21) ^ v[0];
-    v[1] = rotl(v[1], 17) ^ v[2];
-    v[2] = rotl(v[2], 32);
+    for (; n > 0; n--) {
+        v.a += v.b;
+        v.c += v.d;
+        v.b = rotl(v.b, 13) ^ v.a;
+        v.d = rotl(v.d, 16) ^ v.c;
+        v.a = rotl(v.a, 32) + v.d;
+        v.c += v.b;
+        v.d = rotl(v.d, 21) ^ v.a;
+        v.b = rotl(v.b, 17) ^ v.c;
+        v.c = rotl(v.c, 32);
+    }
+    return v;
 }
 
 static uint64_t load_le(const uint8_t *p, size_t n)
@@ -257,25 +266,28 @@ static uint64_t load_le(const uint8_t *p, size_t n)
 
 uint64_t sg_siphash_keyed(uint64_t k0, uint64_t k1, const void *data, size_t len)
 {
-    uint64_t v[4] = {k0 ^ UINT64_C(0x736F6D6570736575), k1 ^ UINT64_C(0x646F72616E646F6D),
-                     k0 ^ UINT64_C(0x6C7967656E657261), k1 ^ UINT64_C(0x7465646279746573)};
+    struct sip v = {
+        .a = k0 ^ UINT64_C(0x736F6D6570736575),
+        .b = k1 ^ UINT64_C(0x646F72616E646F6D),
+        .c = k0 ^ UINT64_C(0x6C7967656E657261),
+        .d = k1 ^ UINT64_C(0x7465646279746573),
+    };
     const uint8_t *p = data;
     for (size_t words = len / 8; words > 0; words--, p += 8) {
-        uint64_t m = load_le(p, 8);
-        v[3] ^= m;
-        sip_round(v);
-        sip_round(v);
-        v[0] ^= m;
+        uint64_t m;
+        memcpy(&m, p, sizeof(m)); /* one load; a loop over bytes costs four times as much */
+        m = le64toh(m);
+        v.d ^= m;
+        v = sip_rounds(v, 2);
+        v.a ^= m;
     }
     uint64_t last = load_le(p, len % 8) | (uint64_t)len << 56;
-    v[3] ^= last;
-    sip_round(v);
-    sip_round(v);
-    v[0] ^= last;
-    v[2] ^= 0xFF;
-    for (int i = 0; i < 4; i++)
-        sip_round(v);
-    return v[0] ^ v[1] ^ v[2] ^ v[3];
+    v.d ^= last;
+    v = sip_rounds(v, 2);
+    v.a ^= last;
+    v.c ^= 0xFF;
+    v = sip_rounds(v, 4);
+    return v.a ^ v.b ^ v.c ^ v.d;
 }
 
 uint64_t sg_siphash(const void *data, size_t len)

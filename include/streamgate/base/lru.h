@@ -29,7 +29,7 @@ enum sg_error sg_lru_create(const struct sg_lru_params *params, struct sg_lru **
 void sg_lru_destroy(struct sg_lru **lru);
 /* A reference the caller must drop, or NULL. */
 void *sg_lru_get(struct sg_lru *lru, const void *key, size_t key_len);
-/* Takes its own reference to value. Replaces. bytes: what the entry weighs; an entry heavier than a shard's share is not
+/* Takes its own reference to value. Replaces. bytes: what the entry weighs; an entry heavier than half of max_bytes is not
  * kept (SG_OK all the same). Errors: NO_MEMORY. */
 enum sg_error sg_lru_put(struct sg_lru *lru, const void *key, size_t key_len, void *value, uint64_t bytes) SG_NODISCARD;
 bool sg_lru_remove(struct sg_lru *lru, const void *key, size_t key_len);

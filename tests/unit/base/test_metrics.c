@@ -172,8 +172,8 @@ static void prometheus_text(void **state)
     struct sg_text t = {0};
     sg_metrics_write(&t, false);
     static const char *const lines[] = {
-        "# TYPE streamgate_request_count_total counter\n"
-        "streamgate_request_count_total{method=\"GET\",route=\"/a/{id}\",code=\"2xx\"} 7\n",
+        "# TYPE streamgate_request_count_total counter\n",
+        "\nstreamgate_request_count_total{method=\"GET\",route=\"/a/{id}\",code=\"2xx\"} 7\n",
         "\nstreamgate_cache_size_bytes{namespace=\"streaming\"} 0\n",
         "\nstreamgate_request_success_total 0\n",
         "\nstreamgate_error_rate 0.1\n",
@@ -208,8 +208,8 @@ static void openmetrics_text(void **state)
     struct sg_text t = {0};
     sg_metrics_write(&t, true);
     static const char *const lines[] = {
-        "# TYPE streamgate_request_count counter\n"
-        "streamgate_request_count_total{method=\"GET\",",
+        "# TYPE streamgate_request_count counter\n",
+        "\nstreamgate_request_count_total{method=\"GET\",",
         "le=\"60.0\"} 1\n",
         "le=\"0.0005\"} 0\n",
     };
