@@ -254,12 +254,16 @@ static void prepare_process(struct sg_dispatcher *d)
 
 /* ---- calls ---- */
 
-static void count_answer(struct sg_dispatcher *d)
+/* The process is free again, and known to live when it answered. */
+static void end_exchange(struct sg_dispatcher *d, bool answered)
 {
     (void)pthread_mutex_lock(&d->pool->lock);
-    d->pool->answers++;
-    if (d->pool->checkers > 0)
-        (void)pthread_cond_broadcast(&d->pool->answered);
+    d->busy = false;
+    if (answered) {
+        d->pool->answers++;
+        if (d->pool->checkers > 0)
+            (void)pthread_cond_broadcast(&d->pool->answered);
+    }
     (void)pthread_mutex_unlock(&d->pool->lock);
 }
 
@@ -279,16 +283,15 @@ static bool requeue(struct sg_dispatcher *d, struct sg_media_node *node)
 static void conclude(struct sg_dispatcher *d, struct sg_media_node *node, struct sg_outcome *o)
 {
     if (o->lost) {
-        if (node != NULL && !(o->err == SG_ERR_CANCELLED))
+        if (node != NULL && o->err != SG_ERR_CANCELLED)
             sg_metric_add(SG_METRIC_MEDIA_WORKER_FAILURES, d->pool->failure_series[o->failure], 1);
         lose_process(d, o->failure);
     } else if (o->err != SG_ERR_CANCELLED) {
         d->backoff_ms = 0;
-        if (o->err == SG_OK)
-            count_answer(d);
         if (o->cpu_us >= CPU_RETIRE_US)
             retire_process(d);
     }
+    end_exchange(d, o->err == SG_OK);
     if (node == NULL)
         return;
     switch (o->err) {
@@ -328,17 +331,27 @@ static void run_call(struct sg_dispatcher *d, struct sg_media_node *node)
     sg_buf_unref(body);
 }
 
-/* The thread's own queue first, then the longest one. pool->lock is held. */
+/* How many queued calls are for others to take: one that is free keeps the first for itself, its
+ * file may be open there. */
+static size_t spare_calls(const struct sg_dispatcher *d)
+{
+    bool takes_one = d->ready && !d->busy && d->queued > 0;
+    return d->queued - (takes_one ? 1 : 0);
+}
+
+/* From the thread's own queue first, then from the one with the most to spare. pool->lock is held.
+ */
 static struct sg_media_node *take_node(struct sg_dispatcher *d)
 {
-    struct sg_dispatcher *from = d;
-    if (d->queued == 0) {
-        for (unsigned i = 0; i < d->pool->n; i++) {
-            if (d->pool->dispatchers[i].queued > from->queued)
-                from = &d->pool->dispatchers[i];
-        }
+    struct sg_dispatcher *from = NULL;
+    if (d->queued > 0)
+        return sg_dispatcher_pop(d);
+    for (unsigned i = 0; i < d->pool->n; i++) {
+        struct sg_dispatcher *other = &d->pool->dispatchers[i];
+        if (spare_calls(other) > (from != NULL ? spare_calls(from) : 0))
+            from = other;
     }
-    return sg_dispatcher_pop(from);
+    return from != NULL ? sg_dispatcher_pop(from) : NULL;
 }
 
 static enum work take_work(struct sg_dispatcher *d, struct sg_media_node **out)
@@ -355,6 +368,7 @@ static enum work take_work(struct sg_dispatcher *d, struct sg_media_node **out)
         *out = take_node(d);
         work = *out != NULL ? WORK_CALL : WORK_NONE;
         d->idle = *out == NULL;
+        d->busy = *out != NULL;
     }
     (void)pthread_mutex_unlock(&d->pool->lock);
     return work;

@@ -36,12 +36,13 @@ struct sg_dispatcher {
     unsigned number;
     int wake_fd; /* eventfd: something changed for a dispatcher that waits */
 
-    /* Guarded by pool->lock. A dispatcher is idle only while every queue is empty: submit prefers
-     * idle ones, and one that runs out of work takes the oldest call of the longest queue before it
+    /* Guarded by pool->lock. No call waits behind another while a dispatcher is idle: submit
+     * prefers idle ones, and one that runs out of work takes what others have to spare before it
      * becomes idle. */
     struct sg_media_node *head, *tail;
     size_t queued;
     bool idle;  /* waits for work with a process that is ready */
+    bool busy;  /* a call is with the process; over before its callback runs */
     bool ready; /* the process has entered its sandbox */
     bool ping;  /* ask the process for a sign of life next */
 

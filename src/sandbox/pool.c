@@ -92,7 +92,7 @@ static enum sg_error start_threads(struct sg_media_pool *pool)
     (void)pthread_sigmask(SIG_SETMASK, &all, &old);
     for (unsigned i = 0; err == SG_OK && i < pool->n; i++) {
         struct sg_dispatcher *d = &pool->dispatchers[i];
-        char name[16];
+        char name[24];
         d->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (d->wake_fd < 0) {
             err = sg_error_from_errno(errno);
@@ -233,14 +233,15 @@ static enum sg_error make_node(const struct sg_media_pool *pool, const struct sg
     return SG_OK;
 }
 
-/* The process the affinity names; another idle one when that is not idle; when it is down, the
- * ready one with the least to do. pool->lock is held. */
+/* The process the affinity names when it is free, also while the callback of its last call still
+ * runs: a caller that goes on from there should find its file open. Else another idle one; when the
+ * one named is down, the ready one with the least to do. pool->lock is held. */
 static struct sg_dispatcher *choose(struct sg_media_pool *pool, uint64_t affinity)
 {
     unsigned first = (unsigned)(affinity % pool->n);
     struct sg_dispatcher *preferred = &pool->dispatchers[first];
     struct sg_dispatcher *least = NULL;
-    if (preferred->idle)
+    if (preferred->idle || (preferred->ready && !preferred->busy && preferred->queued == 0))
         return preferred;
     for (unsigned i = 1; i < pool->n; i++) {
         struct sg_dispatcher *d = &pool->dispatchers[(first + i) % pool->n];
