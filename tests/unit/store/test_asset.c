@@ -264,6 +264,12 @@ static void deletion_leaves_nothing(void **state)
     assert_int_equal(query_u64(s->db, "SELECT count(*) FROM asset_indexes"), 0);
     assert_int_equal(found(s->db, "bunny"), 0);
     run_sql(s->db, "INSERT INTO asset_search(asset_search) VALUES('integrity-check')");
+    /* The next asset may get the number of the last: it must not inherit its words. */
+    ch.f = sample();
+    ch.f.title = "Sintel";
+    insert(s->db, ch.f);
+    assert_int_equal(found(s->db, "bunny"), 0);
+    assert_int_equal(found(s->db, "sintel"), 1);
 }
 
 static void search_finds_words_and_beginnings(void **state)
