@@ -94,6 +94,15 @@ static unsigned count_successes(const struct write_request *r)
     return n;
 }
 
+/* The first of the list that failed for the disk's sake, not for what was asked. */
+static enum sg_error find_trouble(const struct write_request *r)
+{
+    for (; r; r = r->next)
+        if (r->result == SG_ERR_NO_SPACE || r->result == SG_ERR_IO)
+            return r->result;
+    return SG_OK;
+}
+
 static enum sg_error commit(struct sg_db_conn *c)
 {
     enum sg_error err = sg_db_conn_run(c, commit_sql);
@@ -127,7 +136,9 @@ static struct write_request *run_transaction(struct sg_db_writer *w, struct writ
     unsigned n = count_successes(first);
     err = commit(w->conn);
     fail_successes(first, NULL, err);
-    atomic_store(&w->last, (int)err);
+    enum sg_error trouble = err || n ? err : find_trouble(first);
+    if (trouble || n) /* a group in which nothing was written proves nothing about the disk */
+        atomic_store(&w->last, (int)trouble);
     if (!err && n) {
         sg_metric_add(SG_METRIC_DB_COMMITS, 0, 1);
         sg_metric_add(SG_METRIC_DB_WRITES, 0, n);

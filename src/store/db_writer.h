@@ -13,7 +13,8 @@ void sg_db_writer_destroy(struct sg_db_writer **writer);
 enum sg_error sg_db_writer_run(struct sg_db_writer *writer,
                                enum sg_error (*fn)(struct sg_db_conn *c, void *arg),
                                void *arg) SG_NODISCARD;
-/* How the last transaction as a whole ended. */
+/* Whether the disk took the last writes: how the last group that wrote anything, or tried to,
+ * ended. */
 enum sg_error sg_db_writer_last(struct sg_db_writer *writer) SG_NODISCARD;
 
 #endif
