@@ -1,5 +1,5 @@
 # Shared by scripts/*: sourced, never run. Sets ROOT and leaves the shell in it.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$ROOT"
