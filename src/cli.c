@@ -65,8 +65,7 @@ static enum sg_error with_db(const struct options *o, bool write,
 struct key_job {
     struct sg_key_params params;
     const char *id;
-    struct sg_key key, *list;
-    size_t n;
+    struct sg_key key;
     char secret[SG_KEY_SIZE];
 };
 
@@ -95,10 +94,35 @@ static enum sg_error revoke_key(struct sg_db_conn *c, void *arg)
     return err != SG_OK ? err : audit_key(c, "key.revoke", j->id);
 }
 
+/* Pages of keys, newest first, printed as they come. */
+#define KEY_PAGE 500
+
+static void print_key(const struct sg_key *k)
+{
+    bool expired = k->expires_ms != 0 && k->expires_ms <= sg_clock_wall_ms();
+    printf("%-26s  %-8s  %-16s  %-16s  %-10s  %s\n", k->id, sg_role_name(k->role), k->user_name,
+           k->name, k->prefix,
+           k->revoked_ms != 0 ? "revoked"
+           : expired          ? "expired"
+                              : "valid");
+}
+
 static enum sg_error list_keys(struct sg_db_conn *c, void *arg)
 {
-    struct key_job *j = arg;
-    return sg_key_list(c, NULL, NULL, 10000, &j->list, &j->n);
+    (void)arg;
+    char cursor[SG_ULID_SIZE] = "";
+    for (;;) {
+        struct sg_key *keys = NULL;
+        size_t n = 0;
+        enum sg_error err =
+            sg_key_list(c, NULL, cursor[0] != '\0' ? cursor : NULL, KEY_PAGE, &keys, &n);
+        if (err != SG_OK || n == 0)
+            return err;
+        for (size_t i = 0; i < n; i++)
+            print_key(&keys[i]);
+        memcpy(cursor, keys[n - 1].id, SG_ULID_SIZE);
+        free(keys);
+    }
 }
 
 static int key_create(const struct options *o)
@@ -134,23 +158,10 @@ static int key_create(const struct options *o)
 
 static int key_list(const struct options *o)
 {
-    struct key_job j = {0};
-    enum sg_error err = with_db(o, false, list_keys, &j);
-    if (err != SG_OK)
-        return complain("key list", err);
     printf("%-26s  %-8s  %-16s  %-16s  %-10s  %s\n", "ID", "ROLE", "USER", "NAME", "PREFIX",
            "STATE");
-    for (size_t i = 0; i < j.n; i++) {
-        const struct sg_key *k = &j.list[i];
-        bool expired = k->expires_ms != 0 && k->expires_ms <= sg_clock_wall_ms();
-        printf("%-26s  %-8s  %-16s  %-16s  %-10s  %s\n", k->id, sg_role_name(k->role), k->user_name,
-               k->name, k->prefix,
-               k->revoked_ms != 0 ? "revoked"
-               : expired          ? "expired"
-                                  : "valid");
-    }
-    free(j.list);
-    return 0;
+    enum sg_error err = with_db(o, false, list_keys, NULL);
+    return err == SG_OK ? 0 : complain("key list", err);
 }
 
 static int key_revoke(const struct options *o)

@@ -261,7 +261,9 @@ static enum sg_error asset_list(struct sg_request *req, struct sg_response *res)
     struct list_read read = {.q = &q};
     err = sg_db_read(req->svc->db, read_list, &read);
     if (err == SG_ERR_INVALID)
-        return sg_request_fail(req, err, "cursor", "is not one of this list's cursors");
+        return q.cursor != NULL
+                   ? sg_request_fail(req, err, "cursor", "is not one of this list's cursors")
+                   : sg_request_fail(req, err, "q", "must be at most 1,024 bytes and 32 words");
     if (err != SG_OK)
         return err;
     json_t *body = json_object(), *items = json_array();
