@@ -12,6 +12,7 @@ struct sg_media_limits {
     uint64_t max_pixels, max_duration_ms, max_frames; uint32_t max_streams;
     uint64_t max_body_bytes;        /* a segment that would be larger makes the source unpackageable (UNPROCESSABLE) */
     uint32_t segment_ms;            /* target duration */
+    uint32_t open_contexts;         /* files a process keeps open; 0: 32 */
 };
 
 /* Blocks until the file is probed and indexed; the process keeps it open under `key` (the asset id), so that the first segment is quick. fd stays the caller's; the file must not

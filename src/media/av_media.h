@@ -1,0 +1,127 @@
+/* What the files that run in the media process share. Everything here parses untrusted bytes: it is
+ * never called in the daemon, and libav is seen by no other file. One thread. A `why` is written on
+ * failure only, fit for a problem detail. */
+#ifndef STREAMGATE_MEDIA_AV_MEDIA_H
+#define STREAMGATE_MEDIA_AV_MEDIA_H
+
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+#include <sys/types.h>
+
+#include "call.h"
+#include "fmp4.h"
+
+/* The descriptor under a demuxer. With skim set, reads report success without reading: walking the
+ * samples' times and places then touches no sample data, whatever the size of the file. The bytes
+ * of such a packet are not looked at. */
+struct sgav_reader {
+    int fd;
+    int64_t pos, size;
+    bool skim;
+};
+
+/* av_io.c */
+enum sg_error sgav_reader_open(struct sgav_reader *reader, AVIOContext **out) SG_NODISCARD;
+void sgav_reader_close(AVIOContext **io);
+/* On: skim, and past the buffer. */
+void sgav_reader_skim(struct sgav_reader *reader, AVIOContext *io, bool on);
+
+/* av_sniff.c: what the bytes are, without libav. */
+struct iso_scan {
+    bool fragmented, quicktime;
+};
+/* UNPROCESSABLE: empty, damaged, cut short. UNSUPPORTED_MEDIA: something else, named in why. */
+enum sg_error sgav_sniff(int fd, int64_t size, struct iso_scan *out,
+                         char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+
+/* An open file. */
+struct sgav_source {
+    struct sgav_reader reader;
+    AVIOContext *io;
+    AVFormatContext *fmt;
+    struct iso_scan iso;
+    dev_t dev;
+    ino_t ino;
+};
+
+/* av_open.c. Takes fd on success only. */
+enum sg_error sgav_source_open(int fd, const struct sg_media_limits *limits,
+                               struct sgav_source **out,
+                               char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+void sgav_source_close(struct sgav_source **source);
+/* All streams but this one are skipped by av_read_frame from now on; -1: all. */
+void sgav_source_select(struct sgav_source *source, int stream);
+/* Next packet of the selected stream without its bytes. NOT_FOUND at the end. */
+enum sg_error sgav_source_skim(struct sgav_source *source, AVPacket *packet) SG_NODISCARD;
+enum sg_error sgav_source_seek(struct sgav_source *source, uint32_t stream,
+                               int64_t dts) SG_NODISCARD;
+
+/* av_codec.c */
+enum sg_codec sgav_codec_of(enum AVCodecID id);
+const char *sgav_codec_whitelist(void);
+/* RFC 6381 name. UNSUPPORTED_MEDIA when the parameters do not suffice to play the stream. */
+enum sg_error sgav_codec_string(const AVCodecParameters *par, char *out, size_t size) SG_NODISCARD;
+/* A decoder on the stream's parameters, one thread, bounded to max_pixels. UNPROCESSABLE,
+ * NO_MEMORY. */
+enum sg_error sgav_codec_open(const AVStream *stream, uint64_t max_pixels,
+                              AVCodecContext **out) SG_NODISCARD;
+
+/* av_probe.c: fills all of the track that needs no pass over the samples. */
+enum sg_error sgav_probe_track(struct sgav_source *source, AVStream *stream,
+                               const struct sg_media_limits *limits, struct sg_track *track,
+                               char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+/* Degrees clockwise, a multiple of 90. */
+uint16_t sgav_rotation_of(const AVStream *stream);
+AVRational sgav_sar_of(const AVStream *stream, const AVCodecContext *decoder);
+/* The whole index, encoded; malloc'ed. */
+enum sg_error sgav_probe(struct sgav_source *source, const struct sg_media_limits *limits,
+                         void **out, size_t *out_len, char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+
+/* av_index.c: cuts tracks into segments. Segment arrays are malloc'ed. */
+enum sg_error sgav_index_video(struct sgav_source *source, const struct sg_media_limits *limits,
+                               struct sg_track *track, char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+/* video may be NULL. main_ts: the track whose bytes_ts this audio adds to (NULL: none, or its own
+ * when it is alone). */
+enum sg_error sgav_index_audio(struct sgav_source *source, const struct sg_media_limits *limits,
+                               struct sg_track *track, const struct sg_track *video,
+                               char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+/* Adds the cost of muxing the audio to bytes_ts of the video's segments (or its own, and those of
+ * the tail). */
+void sgav_index_add_ts_audio(struct sgav_source *source, struct sg_track *audio,
+                             struct sg_track *video);
+
+/* av_samples.c: the samples of a part in decode order, times in its timescale; malloc'ed.
+ * UNPROCESSABLE when the file does not hold them. */
+enum sg_error sgav_samples_read(struct sgav_source *source, const struct media_part *part,
+                                struct fmp4_sample **out) SG_NODISCARD;
+/* Whether an index entry of an audio stream is played or primes the decoder. `first_shown` is the
+ * dts of the first that is heard. */
+bool sgav_audio_kept(const AVStream *stream, const AVIndexEntry *entry, int64_t first_shown);
+int64_t sgav_audio_first_shown(AVStream *stream);
+/* Copies the samples' bytes from the file to `at`, runs of neighbours at once. */
+enum sg_error sgav_samples_copy(const struct sgav_source *source, const struct fmp4_sample *samples,
+                                uint32_t n, uint8_t *at) SG_NODISCARD;
+
+/* A body in memory, written to the memfd at once. */
+struct sgav_body {
+    uint8_t *data; /* malloc'ed */
+    size_t len;
+};
+
+/* av_init.c, av_segment.c, av_ts.c, av_poster.c. Errors: UNPROCESSABLE (the file is not what its
+ * index says), TOO_LARGE, NO_MEMORY, NOT_FOUND (no picture), INVALID (a call that does not fit the
+ * file). */
+enum sg_error sgav_render_init(struct sgav_source *source, const struct media_call *call,
+                               struct sgav_body *out) SG_NODISCARD;
+enum sg_error sgav_render_fmp4(struct sgav_source *source, const struct media_call *call,
+                               struct sgav_body *out) SG_NODISCARD;
+enum sg_error sgav_render_ts(struct sgav_source *source, const struct media_call *call,
+                             struct sgav_body *out) SG_NODISCARD;
+enum sg_error sgav_render_poster(struct sgav_source *source, const struct media_call *call,
+                                 struct sgav_body *out) SG_NODISCARD;
+
+/* Writes a sentence; always returns err. */
+enum sg_error sgav_fail(enum sg_error err, char why[SG_MEDIA_MESSAGE_MAX], const char *fmt, ...)
+    SG_PRINTF(3, 4);
+
+#endif

@@ -1,0 +1,377 @@
+/* Probe: which streams become tracks, what they are, and the whole index of the file. Nothing is
+ * decoded; a decoder is opened on the parameter sets alone, to learn the true picture size and
+ * sample aspect ratio. */
+#include <libavutil/display.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "streamgate/base/str.h"
+
+#include "av_media.h"
+
+/* RFC 5646 2.2.1 wants the two-letter code where there is one; MP4 stores ISO 639-2/T. */
+static const struct {
+    char three[4], two[3];
+} languages[] = {
+    {"ara", "ar"}, {"bul", "bg"}, {"cat", "ca"}, {"ces", "cs"}, {"dan", "da"}, {"deu", "de"},
+    {"ell", "el"}, {"eng", "en"}, {"est", "et"}, {"fas", "fa"}, {"fin", "fi"}, {"fra", "fr"},
+    {"heb", "he"}, {"hin", "hi"}, {"hrv", "hr"}, {"hun", "hu"}, {"ind", "id"}, {"ita", "it"},
+    {"jpn", "ja"}, {"kor", "ko"}, {"lav", "lv"}, {"lit", "lt"}, {"msa", "ms"}, {"nld", "nl"},
+    {"nor", "no"}, {"pol", "pl"}, {"por", "pt"}, {"ron", "ro"}, {"rus", "ru"}, {"slk", "sk"},
+    {"slv", "sl"}, {"spa", "es"}, {"srp", "sr"}, {"swe", "sv"}, {"tha", "th"}, {"tur", "tr"},
+    {"ukr", "uk"}, {"vie", "vi"}, {"zho", "zh"},
+};
+
+static void fill_language(const AVStream *stream, struct sg_track *track)
+{
+    const AVDictionaryEntry *e = av_dict_get(stream->metadata, "language", NULL, 0);
+    const char *tag = e && e->value ? e->value : "und";
+    for (size_t i = 0; i < SG_ARRAY_LEN(languages); i++)
+        if (strcmp(tag, languages[i].three) == 0)
+            tag = languages[i].two;
+    size_t len = strlen(tag);
+    bool good = len == 2 || len == 3;
+    for (size_t i = 0; i < len && good; i++)
+        good = tag[i] >= 'a' && tag[i] <= 'z';
+    snprintf(track->language, sizeof(track->language), "%s", good ? tag : "und");
+}
+
+static void fill_title(const AVStream *stream, struct sg_track *track)
+{
+    const AVDictionaryEntry *e = av_dict_get(stream->metadata, "title", NULL, 0);
+    if (!e || !e->value)
+        return;
+    size_t len = strlen(e->value);
+    if (!sg_str_is_utf8(e->value, len) || sg_str_has_control(e->value, len))
+        return;
+    if (len >= sizeof(track->title))
+        len = sizeof(track->title) - 1;
+    while (len && !sg_str_is_utf8(e->value, len))
+        len--;
+    memcpy(track->title, e->value, len);
+    track->title[len] = 0;
+}
+
+uint16_t sgav_rotation_of(const AVStream *stream)
+{
+    const uint8_t *matrix = av_stream_get_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, NULL);
+    if (!matrix)
+        return 0;
+    double degrees = -av_display_rotation_get((const int32_t *)(const void *)matrix);
+    if (isnan(degrees))
+        return 0;
+    int quarter = (int)lround(degrees / 90) % 4;
+    return (uint16_t)((quarter + 4) % 4 * 90);
+}
+
+static bool sar_sane(AVRational sar)
+{
+    return sar.num > 0 && sar.den > 0 && sar.num / sar.den < 64 && sar.den / sar.num < 64;
+}
+
+AVRational sgav_sar_of(const AVStream *stream, const AVCodecContext *decoder)
+{
+    if (sar_sane(stream->sample_aspect_ratio))
+        return stream->sample_aspect_ratio;
+    if (sar_sane(stream->codecpar->sample_aspect_ratio))
+        return stream->codecpar->sample_aspect_ratio;
+    if (decoder && sar_sane(decoder->sample_aspect_ratio))
+        return decoder->sample_aspect_ratio;
+    return (AVRational){1, 1};
+}
+
+/* H.264 tells its size in the stream only once a frame begins: the first packet, with decoding
+ * itself switched off. */
+static enum sg_error feed_first(struct sgav_source *source, const AVStream *stream,
+                                AVCodecContext *decoder)
+{
+    AVPacket *packet = av_packet_alloc();
+    if (!packet)
+        return SG_ERR_NO_MEMORY;
+    sgav_source_select(source, stream->index);
+    sgav_reader_skim(&source->reader, source->io, false);
+    const AVIndexEntry *first = avformat_index_get_entry((AVStream *)stream, 0);
+    enum sg_error err = SG_ERR_UNPROCESSABLE;
+    if (first)
+        err = sgav_source_seek(source, (uint32_t)stream->index, first->timestamp);
+    if (!err && av_read_frame(source->fmt, packet) >= 0) {
+        decoder->skip_frame = AVDISCARD_ALL;
+        (void)avcodec_send_packet(decoder, packet); /* a damaged frame is not the file's end */
+    }
+    av_packet_free(&packet);
+    return err;
+}
+
+static enum sg_error fill_picture(struct sgav_source *source, AVStream *stream,
+                                  const struct sg_media_limits *limits, struct sg_track *track,
+                                  char why[SG_MEDIA_MESSAGE_MAX])
+{
+    AVCodecParameters *par = stream->codecpar;
+    if ((int64_t)par->width * par->height > (int64_t)limits->max_pixels)
+        return sgav_fail(SG_ERR_TOO_LARGE, why,
+                         "The picture is %dx%d; at most %llu pixels are taken.", par->width,
+                         par->height, (unsigned long long)limits->max_pixels);
+    AVCodecContext *decoder = NULL;
+    enum sg_error err = sgav_codec_open(stream, limits->max_pixels, &decoder);
+    if (!err && par->codec_id == AV_CODEC_ID_H264)
+        err = feed_first(source, stream, decoder);
+    if (err) {
+        avcodec_free_context(&decoder);
+        return sgav_fail(err, why, "The parameters of the %s video cannot be read.",
+                         track->codec_name);
+    }
+    if (decoder->width > 0 && decoder->height > 0) {
+        par->width = decoder->width;
+        par->height = decoder->height;
+    }
+    AVRational sar = sgav_sar_of(stream, decoder);
+    avcodec_free_context(&decoder);
+    if (par->width <= 0 || par->height <= 0 || par->width > UINT16_MAX || par->height > UINT16_MAX)
+        return sgav_fail(SG_ERR_UNPROCESSABLE, why, "The size of the picture is not known.");
+    if ((int64_t)par->width * par->height > (int64_t)limits->max_pixels)
+        return sgav_fail(SG_ERR_TOO_LARGE, why,
+                         "The picture is %dx%d; at most %llu pixels are taken.", par->width,
+                         par->height, (unsigned long long)limits->max_pixels);
+    track->width = (uint32_t)par->width;
+    track->height = (uint32_t)par->height;
+    track->sar_num = (uint32_t)sar.num;
+    track->sar_den = (uint32_t)sar.den;
+    track->rotation = sgav_rotation_of(stream);
+    int64_t wide = av_rescale(par->width, sar.num, sar.den);
+    uint32_t w = (uint32_t)(wide > 0 ? wide : 1), h = track->height;
+    bool turned = track->rotation % 180 != 0;
+    track->display_width = turned ? h : w;
+    track->display_height = turned ? w : h;
+    return SG_OK;
+}
+
+/* Video: a multiple of the stream's own scale, fine enough to squeeze hidden frames; audio: the
+ * sample rate, as the init segment has it. */
+static enum sg_error fill_timescale(const AVStream *stream, struct sg_track *track)
+{
+    if (stream->time_base.num != 1 || stream->time_base.den <= 0)
+        return SG_ERR_UNPROCESSABLE;
+    uint32_t scale = (uint32_t)stream->time_base.den;
+    track->stream_tb_num = 1;
+    track->stream_tb_den = scale;
+    if (track->kind == SG_TRACK_AUDIO)
+        track->timescale = track->sample_rate;
+    else
+        track->timescale = scale * (scale < 90000 ? (90000 + scale - 1) / scale : 1);
+    return SG_OK;
+}
+
+enum sg_error sgav_probe_track(struct sgav_source *source, AVStream *stream,
+                               const struct sg_media_limits *limits, struct sg_track *track,
+                               char why[SG_MEDIA_MESSAGE_MAX])
+{
+    const AVCodecParameters *par = stream->codecpar;
+    track->codec = sgav_codec_of(par->codec_id);
+    track->stream = (uint32_t)stream->index;
+    snprintf(track->codec_name, sizeof(track->codec_name), "%s", avcodec_get_name(par->codec_id));
+    if (sgav_codec_string(par, track->codecs, sizeof(track->codecs)))
+        return sgav_fail(SG_ERR_UNSUPPORTED_MEDIA, why,
+                         "The %s track lacks the parameters players need.", track->codec_name);
+    fill_language(stream, track);
+    fill_title(stream, track);
+    if (track->kind == SG_TRACK_VIDEO) {
+        enum sg_error err = fill_picture(source, stream, limits, track, why);
+        if (err)
+            return err;
+    } else {
+        if (par->sample_rate <= 0 || par->ch_layout.nb_channels <= 0 ||
+            par->ch_layout.nb_channels > UINT16_MAX)
+            return sgav_fail(SG_ERR_UNPROCESSABLE, why,
+                             "The parameters of the %s audio cannot be read.", track->codec_name);
+        track->sample_rate = (uint32_t)par->sample_rate;
+        track->channels = (uint16_t)par->ch_layout.nb_channels;
+    }
+    enum sg_error err = fill_timescale(stream, track);
+    return err ? sgav_fail(err, why, "The time scale of track %d makes no sense.", stream->index)
+               : SG_OK;
+}
+
+/* The picture to show and the sounds to offer. Cover art, subtitles, time codes and data are passed
+ * over. */
+struct choice {
+    AVStream *video;
+    AVStream **audio;
+    unsigned n_audio;
+    const char *refused_audio; /* codec of an audio track that cannot be packaged */
+};
+
+static bool is_encrypted(const AVStream *s)
+{
+    uint32_t tag = s->codecpar->codec_tag;
+    return tag == MKTAG('e', 'n', 'c', 'v') || tag == MKTAG('e', 'n', 'c', 'a') ||
+           av_stream_get_side_data(s, AV_PKT_DATA_ENCRYPTION_INIT_INFO, NULL);
+}
+
+static enum sg_error choose(struct sgav_source *source, struct choice *out,
+                            char why[SG_MEDIA_MESSAGE_MAX])
+{
+    for (unsigned i = 0; i < source->fmt->nb_streams; i++) {
+        AVStream *s = source->fmt->streams[i];
+        enum AVMediaType type = s->codecpar->codec_type;
+        if ((s->disposition & AV_DISPOSITION_ATTACHED_PIC) ||
+            !avformat_index_get_entries_count(s) ||
+            (type != AVMEDIA_TYPE_VIDEO && type != AVMEDIA_TYPE_AUDIO))
+            continue;
+        const char *name = avcodec_get_name(s->codecpar->codec_id);
+        if (is_encrypted(s))
+            return sgav_fail(SG_ERR_UNSUPPORTED_MEDIA, why, "Track %u is encrypted.", i);
+        bool known = sgav_codec_of(s->codecpar->codec_id) != SG_CODEC_OTHER;
+        if (type == AVMEDIA_TYPE_VIDEO) {
+            if (!known && !out->video)
+                return sgav_fail(SG_ERR_UNSUPPORTED_MEDIA, why,
+                                 "The video is %s; H.264, HEVC and AV1 can be streamed.", name);
+            if (!out->video)
+                out->video = s;
+        } else if (known) {
+            out->audio[out->n_audio++] = s;
+        } else {
+            out->refused_audio = name;
+        }
+    }
+    if (!out->n_audio && out->refused_audio)
+        return sgav_fail(SG_ERR_UNSUPPORTED_MEDIA, why,
+                         "The audio is %s; AAC, Opus, MP3, AC-3 and FLAC can be streamed.",
+                         out->refused_audio);
+    if (!out->video && !out->n_audio)
+        return sgav_fail(SG_ERR_UNPROCESSABLE, why, "The file holds neither video nor audio.");
+    return SG_OK;
+}
+
+/* What the transport stream form can carry: ISO/IEC 13818-1 has no mapping players know for the
+ * rest. */
+static bool ts_carries(const struct sg_track *t)
+{
+    switch (t->codec) {
+    case SG_CODEC_H264:
+        return true;
+    case SG_CODEC_HEVC:
+        return t->rotation == 0; /* no way to tell the rotation */
+    case SG_CODEC_AAC:
+    case SG_CODEC_MP3:
+    case SG_CODEC_AC3:
+    case SG_CODEC_EAC3:
+        return true;
+    default:
+        return false;
+    }
+}
+
+struct index_build {
+    struct sg_media_index index;
+    struct sg_track *tracks;
+    struct choice choice;
+};
+
+static enum sg_error probe_tracks(struct sgav_source *source, const struct sg_media_limits *limits,
+                                  struct index_build *b, char why[SG_MEDIA_MESSAGE_MAX])
+{
+    struct sg_track *t = b->tracks;
+    enum sg_error err = SG_OK;
+    if (b->choice.video) {
+        t->kind = SG_TRACK_VIDEO;
+        snprintf(t->name, sizeof(t->name), "original");
+        t->is_default = true;
+        if ((err = sgav_probe_track(source, b->choice.video, limits, t++, why)))
+            return err;
+    }
+    unsigned first = 0;
+    for (unsigned i = 0; i < b->choice.n_audio; i++)
+        if (b->choice.audio[i]->disposition & AV_DISPOSITION_DEFAULT) {
+            first = i;
+            break;
+        }
+    for (unsigned i = 0; i < b->choice.n_audio && !err; i++, t++) {
+        t->kind = SG_TRACK_AUDIO;
+        t->is_default = i == first;
+        snprintf(t->name, sizeof(t->name), i ? "audio-%u" : "audio", i + 1);
+        err = sgav_probe_track(source, b->choice.audio[i], limits, t, why);
+    }
+    return err;
+}
+
+static enum sg_error index_tracks(struct sgav_source *source, const struct sg_media_limits *limits,
+                                  struct index_build *b, char why[SG_MEDIA_MESSAGE_MAX])
+{
+    struct sg_track *video = b->choice.video ? b->tracks : NULL, *audio = NULL;
+    bool ts = true;
+    for (uint32_t i = 0; i < b->index.n_tracks; i++) {
+        struct sg_track *t = &b->tracks[i];
+        enum sg_error err = t == video ? sgav_index_video(source, limits, t, why)
+                                       : sgav_index_audio(source, limits, t, video, why);
+        if (err)
+            return err;
+        if (t->kind == SG_TRACK_AUDIO && t->is_default)
+            audio = t;
+        if (t->kind == SG_TRACK_VIDEO || t->is_default)
+            ts = ts && ts_carries(t);
+    }
+    b->index.ts = ts;
+    if (ts && audio)
+        sgav_index_add_ts_audio(source, audio, video);
+    for (uint32_t i = 0; i < b->index.n_tracks; i++)
+        for (uint32_t k = 0; k < b->tracks[i].n_segments && !ts; k++)
+            ((struct sg_segment *)b->tracks[i].segments)[k].bytes_ts = 0;
+    return SG_OK;
+}
+
+static enum sg_error fill_index(const struct sgav_source *source,
+                                const struct sg_media_limits *limits, struct index_build *b,
+                                char why[SG_MEDIA_MESSAGE_MAX])
+{
+    struct sg_media_index *index = &b->index;
+    int64_t first_ms = INT64_MAX, end_ms = 0;
+    for (uint32_t i = 0; i < index->n_tracks; i++) {
+        const struct sg_track *t = &b->tracks[i];
+        int64_t start = av_rescale(t->start, 1000, t->timescale);
+        int64_t end = av_rescale(t->start + (int64_t)t->duration, 1000, t->timescale);
+        first_ms = start < first_ms ? start : first_ms;
+        end_ms = end > end_ms ? end : end_ms;
+    }
+    if (first_ms < 0)
+        first_ms = 0;
+    index->duration_ms = end_ms > first_ms ? (uint64_t)(end_ms - first_ms) : 1;
+    if (index->duration_ms > limits->max_duration_ms)
+        return sgav_fail(SG_ERR_TOO_LARGE, why, "The file lasts %llu s; at most %llu are taken.",
+                         (unsigned long long)index->duration_ms / 1000,
+                         (unsigned long long)limits->max_duration_ms / 1000);
+    bool quicktime = source->iso.quicktime;
+    snprintf(index->format, sizeof(index->format), "%s", quicktime ? "mov" : "mp4");
+    snprintf(index->content_type, sizeof(index->content_type), "%s",
+             !b->choice.video ? "audio/mp4"
+             : quicktime      ? "video/quicktime"
+                              : "video/mp4");
+    index->fmp4 = true;
+    index->needs_walk = source->iso.fragmented;
+    return SG_OK;
+}
+
+enum sg_error sgav_probe(struct sgav_source *source, const struct sg_media_limits *limits,
+                         void **out, size_t *out_len, char why[SG_MEDIA_MESSAGE_MAX])
+{
+    struct index_build b = {0};
+    enum sg_error err = SG_ERR_NO_MEMORY;
+    b.choice.audio = calloc(source->fmt->nb_streams + 1, sizeof(AVStream *));
+    b.tracks = calloc(source->fmt->nb_streams + 1, sizeof(*b.tracks));
+    if (!b.choice.audio || !b.tracks)
+        goto out;
+    if ((err = choose(source, &b.choice, why)))
+        goto out;
+    b.index.n_tracks = b.choice.n_audio + (b.choice.video != NULL);
+    b.index.tracks = b.tracks;
+    if (!(err = probe_tracks(source, limits, &b, why)) &&
+        !(err = index_tracks(source, limits, &b, why)) &&
+        !(err = fill_index(source, limits, &b, why)))
+        err = sg_media_index_encode(&b.index, out, out_len);
+out:
+    for (uint32_t i = 0; b.tracks && i < b.index.n_tracks; i++)
+        free((void *)b.tracks[i].segments);
+    free(b.tracks);
+    free(b.choice.audio);
+    return err;
+}

@@ -1,0 +1,122 @@
+/* The samples of a part: where they lie and when they are shown, then their bytes. The demuxer is
+ * asked for times and places only; the bytes are read straight from the descriptor to where they
+ * belong, neighbours in one read. */
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "av_media.h"
+
+static struct fmp4_sample sample_of(const AVStream *stream, const struct media_part *part,
+                                    int64_t dts, int64_t pts)
+{
+    AVRational to = {1, (int)part->timescale};
+    return (struct fmp4_sample){
+        .dts = av_rescale_q(dts, stream->time_base, to),
+        .pts = av_rescale_q(pts, stream->time_base, to),
+    };
+}
+
+static enum sg_error read_video(struct sgav_source *source, const AVStream *stream,
+                                const struct media_part *part, struct fmp4_sample *out)
+{
+    AVPacket *packet = av_packet_alloc();
+    if (!packet)
+        return SG_ERR_NO_MEMORY;
+    sgav_source_select(source, stream->index);
+    enum sg_error err = sgav_source_seek(source, part->stream, part->seek_dts);
+    for (uint32_t n = 0; n < part->samples && !err;) {
+        if ((err = sgav_source_skim(source, packet)))
+            break;
+        if (packet->pts == AV_NOPTS_VALUE || packet->dts == AV_NOPTS_VALUE || packet->pos < 0)
+            err = SG_ERR_UNPROCESSABLE;
+        else if (n || packet->dts >= part->seek_dts) {
+            struct fmp4_sample s = sample_of(stream, part, packet->dts, packet->pts);
+            s.pos = packet->pos;
+            s.size = (uint32_t)packet->size;
+            s.key = packet->flags & AV_PKT_FLAG_KEY;
+            s.discard = packet->flags & AV_PKT_FLAG_DISCARD;
+            out[n++] = s;
+        }
+    }
+    av_packet_free(&packet);
+    if (!err)
+        err = fmp4_squeeze(out, part->samples, fmp4_squeeze_step(part->timescale));
+    return err == SG_ERR_NOT_FOUND ? SG_ERR_UNPROCESSABLE : err;
+}
+
+static enum sg_error read_audio(AVStream *stream, const struct media_part *part,
+                                struct fmp4_sample *out)
+{
+    int count = avformat_index_get_entries_count(stream);
+    int at =
+        av_index_search_timestamp(stream, part->seek_dts, AVSEEK_FLAG_BACKWARD | AVSEEK_FLAG_ANY);
+    int64_t first_shown = sgav_audio_first_shown(stream);
+    uint32_t n = 0;
+    for (; at >= 0 && at < count && n < part->samples; at++) {
+        const AVIndexEntry *e = avformat_index_get_entry(stream, at);
+        if (!sgav_audio_kept(stream, e, first_shown))
+            continue;
+        struct fmp4_sample s = sample_of(stream, part, e->timestamp, e->timestamp);
+        s.pos = e->pos;
+        s.size = (uint32_t)e->size;
+        s.key = true;
+        out[n++] = s;
+    }
+    return n == part->samples ? SG_OK : SG_ERR_UNPROCESSABLE;
+}
+
+enum sg_error sgav_samples_read(struct sgav_source *source, const struct media_part *part,
+                                struct fmp4_sample **out)
+{
+    if (part->stream >= source->fmt->nb_streams || part->timescale > INT32_MAX)
+        return SG_ERR_INVALID;
+    AVStream *stream = source->fmt->streams[part->stream];
+    struct fmp4_sample *samples = calloc(part->samples ? part->samples : 1, sizeof(*samples));
+    if (!samples)
+        return SG_ERR_NO_MEMORY;
+    enum sg_error err = SG_OK;
+    if (part->samples)
+        err = part->kind == SG_TRACK_VIDEO ? read_video(source, stream, part, samples)
+                                           : read_audio(stream, part, samples);
+    for (uint32_t i = 1; i < part->samples && !err; i++)
+        if (samples[i].dts <= samples[i - 1].dts) /* sample tables may hold durations of zero */
+            samples[i].dts = samples[i - 1].dts + 1;
+    if (err)
+        free(samples);
+    else
+        *out = samples;
+    return err;
+}
+
+static enum sg_error read_at(int fd, uint8_t *at, uint64_t len, int64_t pos)
+{
+    while (len) {
+        ssize_t n = pread(fd, at, len, pos);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return SG_ERR_UNPROCESSABLE;
+        at += n;
+        pos += n;
+        len -= (uint64_t)n;
+    }
+    return SG_OK;
+}
+
+enum sg_error sgav_samples_copy(const struct sgav_source *source, const struct fmp4_sample *samples,
+                                uint32_t n, uint8_t *at)
+{
+    for (uint32_t i = 0; i < n;) {
+        uint64_t run = samples[i].size;
+        uint32_t k = i + 1;
+        for (; k < n && samples[k].pos == samples[i].pos + (int64_t)run; k++)
+            run += samples[k].size;
+        enum sg_error err = read_at(source->reader.fd, at, run, samples[i].pos);
+        if (err)
+            return err;
+        at += run;
+        i = k;
+    }
+    return SG_OK;
+}

@@ -1,0 +1,45 @@
+/* Samples, the rules that place frames outside an edit, and the movie fragment writer (ISO/IEC
+ * 14496-12 8.8). No libav: pure functions. Segments are written by hand because every byte is then
+ * known from the samples alone: sizes in the index need no muxing, no mfra is appended, and signed
+ * composition offsets need no edit list. */
+#ifndef STREAMGATE_MEDIA_FMP4_H
+#define STREAMGATE_MEDIA_FMP4_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "streamgate/base/error.h"
+
+struct fmp4_sample {
+    int64_t dts, pts; /* track timescale, source timeline */
+    int64_t pos;      /* in the file */
+    uint32_t size;
+    bool key, discard; /* discard: outside the edit list; needed for decoding, not to be seen */
+};
+
+struct fmp4_fragment {
+    bool video;
+    uint32_t sequence; /* from 1 */
+    uint32_t timescale;
+    const struct fmp4_sample *samples;
+    uint32_t n;
+    int64_t end_dts; /* decode time at which the next fragment begins */
+};
+
+/* Bytes of a fragment without the samples' own. */
+uint64_t fmp4_overhead(bool video, uint32_t n);
+/* Writes moof and the mdat header: exactly fmp4_overhead bytes. The samples' bytes follow, in
+ * order. INVALID when a time or size does not fit (decode times that do not rise, or before the
+ * timeline's offset; an mdat of 4 GiB). */
+enum sg_error fmp4_write_header(const struct fmp4_fragment *f, uint8_t *out,
+                                size_t size) SG_NODISCARD;
+/* The distance of two squeezed frames: distinct at `timescale` and, rounded, at 90 kHz. */
+int64_t fmp4_squeeze_step(uint32_t timescale);
+/* Moves the discarded frames of one segment (decode order) out of sight: those shown before the
+ * first visible frame to just before it, others to just after the visible frame they follow, `step`
+ * apart and in their order. Decode times stay rising and not after presentation times. Nothing
+ * happens without discarded frames. NO_MEMORY. */
+enum sg_error fmp4_squeeze(struct fmp4_sample *samples, uint32_t n, int64_t step) SG_NODISCARD;
+
+#endif
