@@ -28,7 +28,8 @@ struct sg_media_pool_params {
 
 struct sg_media_reply {
     enum sg_error err;                       /* SG_OK; what the process answered (checked against a list: UNSUPPORTED_MEDIA UNPROCESSABLE TOO_LARGE NOT_FOUND INVALID
-                                                NO_MEMORY INTERNAL); MEDIA_WORKER (crash, protocol); MEDIA_TIMEOUT; CANCELLED (pool stopping) */
+                                                NO_MEMORY INTERNAL); MEDIA_WORKER (crash, protocol, no process starts within the call's time); MEDIA_TIMEOUT;
+                                                NO_DESCRIPTORS NO_MEMORY IO (the daemon could not take the body); CANCELLED (pool stopping) */
     char message[SG_MEDIA_MESSAGE_MAX];      /* printable UTF-8, from the process: for a problem detail */
     const void *payload; size_t payload_len; /* good during the callback */
     struct sg_buf *body;                     /* the sealed memfd, mapped, or NULL; the callback takes a ref to keep it */
@@ -46,9 +47,11 @@ struct sg_media_call {
 
 enum sg_error sg_media_pool_create(const struct sg_media_pool_params *params, struct sg_media_pool **out) SG_NODISCARD;
 void sg_media_pool_destroy(struct sg_media_pool **pool); /* kills the processes, answers CANCELLED to what waits, joins */
-/* UNAVAILABLE (queue full: 16384 a process), NO_MEMORY, NO_DESCRIPTORS: done is then never called. */
+/* The process gets a read-only descriptor of the file behind fd with an offset of its own, whatever fd's mode. Errors: UNAVAILABLE (queue full: 16384 a process; or the
+ * pool is stopping), NO_MEMORY, NO_DESCRIPTORS, INVALID (payload too long; an fd that cannot be made read-only): done is then never called.
+ * A callback may submit again. timeout_ms runs from the moment the process gets the call. */
 enum sg_error sg_media_pool_submit(struct sg_media_pool *pool, const struct sg_media_call *call) SG_NODISCARD;
-/* Readiness: SG_OK when at least one process answers a ping within timeout_ms. */
+/* Readiness: SG_OK when at least one process answers a ping (or a call: busy is not broken) within timeout_ms; else UNAVAILABLE. Blocks. */
 enum sg_error sg_media_pool_check(struct sg_media_pool *pool, uint64_t timeout_ms) SG_NODISCARD;
 unsigned sg_media_pool_alive(struct sg_media_pool *pool);
 

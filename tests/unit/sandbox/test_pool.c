@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -397,6 +398,43 @@ static void a_crash_loop_leaves_nothing(void **state)
     sg_media_pool_destroy(&pool);
 }
 
+/* Without a free descriptor the daemon cannot take a body or start a process; it says so, loses no
+ * process for it, and goes on once there are some again. */
+static void descriptors_run_out_and_come_back(void **state)
+{
+    struct sg_media_pool *pool = make_pool(1, false, 20000);
+    uint64_t len = 1000;
+    const struct request body = {.op = OP_BODY, .payload = &len, .payload_len = sizeof(len)};
+    const struct request with_fd = {.op = OP_ECHO, .fd = STDERR_FILENO};
+    struct rlimit normal, none;
+    struct waiter w;
+    (void)state;
+    uint32_t pid = pid_of(pool, 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &normal), 0);
+    int next = dup(STDERR_FILENO);
+    assert_true(next >= 0);
+    (void)close(next);
+    none = normal;
+    none.rlim_cur = (rlim_t)next;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    waiter_init(&w);
+    enum sg_error submitted = submit(pool, &with_fd, &w);
+    struct result refused = call(pool, &body);
+    struct result same = call_op(pool, OP_PID);
+    struct result crashed = call_op(pool, OP_ABORT);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &normal), 0);
+    assert_int_equal(submitted, SG_ERR_NO_DESCRIPTORS);
+    assert_int_equal(refused.err, SG_ERR_NO_DESCRIPTORS);
+    assert_int_equal(result_u32(&same), pid);
+    assert_int_equal(crashed.err, SG_ERR_MEDIA_WORKER);
+    struct result again = call(pool, &body);
+    assert_int_equal(again.err, SG_OK);
+    assert_int_equal(again.body->len, len);
+    result_free(&again);
+    waiter_free(&w);
+    sg_media_pool_destroy(&pool);
+}
+
 struct crowd {
     struct sg_media_pool *pool;
     unsigned number, calls, bad;
@@ -557,6 +595,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_program_that_does_not_start),
         cmocka_unit_test(parameters_are_checked),
         cmocka_unit_test(a_crash_loop_leaves_nothing),
+        cmocka_unit_test(descriptors_run_out_and_come_back),
         cmocka_unit_test(many_submitters),
         cmocka_unit_test(callbacks_may_submit_until_the_end),
         cmocka_unit_test(processes_die_with_the_daemon),

@@ -178,13 +178,12 @@ static void *thread_main(void *arg)
 static void handle_threads(struct sg_media_answer *an)
 {
     pthread_t threads[8];
+    bool created[8];
     uint32_t ran[8] = {0}, sum = 0;
+    for (size_t i = 0; i < 8; i++)
+        created[i] = pthread_create(&threads[i], NULL, thread_main, &ran[i]) == 0;
     for (size_t i = 0; i < 8; i++) {
-        if (pthread_create(&threads[i], NULL, thread_main, &ran[i]) != 0)
-            ran[i] = UINT32_MAX;
-    }
-    for (size_t i = 0; i < 8; i++) {
-        if (ran[i] != UINT32_MAX && pthread_join(threads[i], NULL) == 0)
+        if (created[i] && pthread_join(threads[i], NULL) == 0)
             sum += ran[i];
     }
     answer_bytes(an, &sum, sizeof(sum));
