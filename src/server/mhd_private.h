@@ -1,0 +1,84 @@
+/* What mhd_server.c (start, stop), mhd_conn.c (callbacks) and mhd_reply.c (responses) share. Only
+ * these files know libmicrohttpd. */
+#ifndef STREAMGATE_SERVER_MHD_PRIVATE_H
+#define STREAMGATE_SERVER_MHD_PRIVATE_H
+
+#include <microhttpd.h>
+#include <pthread.h>
+
+#include "streamgate/server/pipeline.h"
+#include "streamgate/server/server.h"
+
+#include "reaper.h"
+
+struct sg_server {
+    struct sg_services *svc;
+    struct sg_pipeline *pipeline;
+    struct sg_reaper *reaper;
+    struct MHD_Daemon *daemon;
+    int listen_fd;
+    uint16_t port;
+    bool check_memory; /* the library is the one whose parser guard.h describes */
+    size_t max_header_bytes;
+    uint64_t daemon_idle_ms;  /* idle timeout the daemon was started with */
+    _Atomic uint64_t idle_ms; /* the one in force */
+    _Atomic uint32_t active;  /* exchanges that are not finished */
+    pthread_mutex_t
+        lock; /* with quiet: so that the last finish is not missed; guards nothing else */
+    pthread_cond_t quiet;
+    _Atomic bool stopping;
+};
+
+/* Where a connection stands. Touched by the connection's own thread only. */
+enum conn_stage {
+    CONN_WAITING, /* no request line yet */
+    CONN_HEAD,    /* request line seen, headers under way */
+    CONN_SUSPENDED,
+    CONN_BODY,
+    CONN_READY, /* the response is made and is queued at the next call */
+    CONN_SENDING,
+    CONN_LINGER, /* answered by hand; what comes is thrown away, then the connection is closed */
+    CONN_CLOSING
+};
+
+struct conn {
+    struct sg_watched watched;
+    struct sg_server *server;
+    struct MHD_Connection *mhd;
+    struct sg_exchange *x;
+    struct sg_address peer;
+    enum conn_stage stage;
+    const char *target; /* as it came: libmicrohttpd's memory, or target_copy */
+    char *target_copy;  /* when there is a query, which the library takes apart in place */
+    size_t target_len;
+    const char *target_raw; /* in the library's memory, for the memory check */
+    const char *head_end;   /* where the body must begin; NULL when not checked */
+    size_t head_bytes;
+    bool body_expected, body_ended, expects_continue, chunked;
+    uint64_t response_len;
+    struct conn *head_next, *head_prev; /* the thread's list of connections in CONN_HEAD */
+};
+
+/* mhd_conn.c */
+void *mhd_conn_target(void *cls, const char *target, struct MHD_Connection *mhd);
+enum MHD_Result mhd_conn_request(void *cls, struct MHD_Connection *mhd, const char *url,
+                                 const char *method, const char *version, const char *data,
+                                 size_t *data_len, void **con_cls);
+void mhd_conn_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
+                        enum MHD_RequestTerminationCode code);
+void mhd_conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
+                     enum MHD_ConnectionNotificationCode code);
+/* The library is about to answer a Content-Length it cannot read by itself (in 0.9.75 with a
+ * doubled head): answers first. */
+void mhd_conn_bad_length(void);
+
+/* mhd_reply.c */
+/* Queues the exchange's response; its body's owner becomes the library. *len: of the body that will
+ * be sent. */
+bool mhd_reply_queue(struct conn *c, uint64_t *len);
+/* Writes the exchange's response to the socket by hand and shuts the sending side: for answers that
+ * come before the end of a body, which the library can only give by dropping the connection under
+ * the client's feet. */
+void mhd_reply_by_hand(struct conn *c);
+
+#endif

@@ -1,0 +1,331 @@
+/* Start and stop of the HTTP server on libmicrohttpd: one epoll thread a core, connections below
+ * the descriptor limit, and a stop that leaves no connection suspended.
+ *
+ * MHD_OPTION_STRICT_FOR_CLIENT stays off: its checks answer with a doubled head in 0.9.75, and the
+ * guard makes the same ones. */
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "streamgate/base/log.h"
+#include "streamgate/server/server.h"
+
+#include "mhd_private.h"
+
+#define BACKLOG 8192
+/* Descriptors for everything that is no connection: database, media processes, files being served
+ * and received. */
+#define SPARE_DESCRIPTORS 512
+#define LEAST_CONNECTIONS 16
+/* The library splits a connection's memory between what it reads and what it writes. */
+#define LEAST_MEMORY_BYTES ((size_t)32 * 1024)
+#define STOP_REPORT_MS 5000
+#define GUARDED_VERSION "0.9.75"
+
+/* ---- listening ---- */
+
+/* "host:port" or "[v6]:port" */
+static bool split_listen(const char *listen_on, char host[256], const char **port)
+{
+    const char *colon = strrchr(listen_on, ':');
+    if (!colon || colon == listen_on || colon[1] == '\0') {
+        return false;
+    }
+    const char *begin = listen_on;
+    const char *end = colon;
+    if (*begin == '[') {
+        begin++;
+        end--;
+        if (end <= begin || *end != ']') {
+            return false;
+        }
+    }
+    size_t len = (size_t)(end - begin);
+    if (len >= 256) {
+        return false;
+    }
+    memcpy(host, begin, len);
+    host[len] = '\0';
+    *port = colon + 1;
+    return true;
+}
+
+static enum sg_error open_listener(const char *listen_on, int *out_fd, bool *is_v6)
+{
+    char host[256];
+    const char *port = NULL;
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found = NULL;
+    if (!split_listen(listen_on, host, &port) || getaddrinfo(host, port, &hints, &found) != 0) {
+        sg_error_log("server", "server.listen = %s is not an address and a port", listen_on);
+        return SG_ERR_CONFIG;
+    }
+    int on = 1;
+    int fd = socket(found->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    bool ok = fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+              /* Accepted sockets inherit it. */
+              setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
+              bind(fd, found->ai_addr, found->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0;
+    *is_v6 = found->ai_family == AF_INET6;
+    freeaddrinfo(found);
+    if (!ok) {
+        sg_error_log("server", "cannot listen on %s: %s", listen_on, strerror(errno));
+        if (fd >= 0) {
+            close(fd);
+        }
+        return SG_ERR_UNAVAILABLE;
+    }
+    *out_fd = fd;
+    return SG_OK;
+}
+
+static uint16_t port_of(int fd)
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof(ss);
+    if (getsockname(fd, (struct sockaddr *)&ss, &len) != 0) {
+        return 0;
+    }
+    return ntohs(ss.ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)&ss)->sin6_port
+                                          : ((const struct sockaddr_in *)&ss)->sin_port);
+}
+
+/* How many connections the descriptor limit leaves room for, after raising it as far as it goes. */
+static unsigned connection_limit(const struct sg_config *config)
+{
+    uint64_t wanted = sg_config_uint(config, SG_SET_server_max_connections);
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) {
+        return (unsigned)wanted;
+    }
+    /* Each connection may have a file of its own open. */
+    rlim_t needed = (rlim_t)(wanted * 2 + SPARE_DESCRIPTORS);
+    if (limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < needed) {
+        limit.rlim_cur =
+            limit.rlim_max == RLIM_INFINITY || limit.rlim_max > needed ? needed : limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+        (void)getrlimit(RLIMIT_NOFILE, &limit);
+    }
+    if (limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= needed) {
+        return (unsigned)wanted;
+    }
+    uint64_t room = limit.rlim_cur > SPARE_DESCRIPTORS ? limit.rlim_cur - SPARE_DESCRIPTORS : 0;
+    uint64_t got = room < wanted ? room : wanted;
+    got = got < LEAST_CONNECTIONS ? LEAST_CONNECTIONS : got;
+    if (got < wanted) {
+        sg_warn_log("server",
+                    "server.max_connections = %llu does not fit the limit of %llu descriptors: "
+                    "taking %llu connections",
+                    (unsigned long long)wanted, (unsigned long long)limit.rlim_cur,
+                    (unsigned long long)got);
+    }
+    return (unsigned)got;
+}
+
+/* ---- the daemon ---- */
+
+/* Paths and queries are decoded by the pipeline, after the guard has seen them raw. */
+static size_t leave_escaped(void *cls, struct MHD_Connection *mhd, char *s)
+{
+    (void)cls;
+    (void)mhd;
+    return strlen(s);
+}
+
+static void SG_PRINTF(2, 0) on_log(void *cls, const char *fmt, va_list args)
+{
+    (void)cls;
+    if (strstr(fmt, "`Content-Length'") || strstr(fmt, "'Content-Length'")) {
+        mhd_conn_bad_length();
+        return;
+    }
+    if (!sg_log_enabled(SG_LOG_DEBUG)) {
+        return;
+    }
+    char line[512];
+    vsnprintf(line, sizeof(line), fmt, args);
+    line[strcspn(line, "\n")] = '\0';
+    sg_debug_log("libmicrohttpd", "%s", line);
+}
+
+static unsigned io_threads(const struct sg_config *config)
+{
+    uint64_t n = sg_config_uint(config, SG_SET_server_io_threads);
+    if (n == 0) {
+        long cores = sysconf(_SC_NPROCESSORS_ONLN);
+        n = cores > 0 ? (uint64_t)cores : 1;
+    }
+    return (unsigned)n;
+}
+
+static enum sg_error start_daemon(struct sg_server *s, const struct sg_config *config, bool v6)
+{
+    size_t memory = s->max_header_bytes * 2;
+    memory = memory < LEAST_MEMORY_BYTES ? LEAST_MEMORY_BYTES : memory;
+    unsigned threads = io_threads(config);
+    unsigned connections = connection_limit(config);
+    if (threads > connections) {
+        threads = connections;
+    }
+    struct MHD_OptionItem options[] = {
+        {MHD_OPTION_LISTEN_SOCKET, s->listen_fd, NULL},
+        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)connections, NULL},
+        {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)((s->daemon_idle_ms + 999) / 1000), NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)memory, NULL},
+        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)mhd_conn_completed, s},
+        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)mhd_conn_notify, s},
+        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)mhd_conn_target, s},
+        {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)leave_escaped, NULL},
+        /* A pool of one is no pool: the library refuses it. */
+        {threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)threads, NULL},
+        {MHD_OPTION_END, 0, NULL},
+    };
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
+                     MHD_USE_ERROR_LOG | (v6 ? MHD_USE_IPv6 : 0u);
+    s->daemon =
+        MHD_start_daemon(flags, 0, NULL, NULL, mhd_conn_request, s, MHD_OPTION_EXTERNAL_LOGGER,
+                         on_log, NULL, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    if (!s->daemon) {
+        sg_error_log("server", "the HTTP server did not start");
+        return SG_ERR_UNAVAILABLE;
+    }
+    sg_info_log("server", "listening on %s (port %u), %u I/O threads, %u connections",
+                sg_config_string(config, SG_SET_server_listen), s->port, threads, connections);
+    return SG_OK;
+}
+
+static void server_free(struct sg_server *s)
+{
+    sg_reaper_destroy(&s->reaper);
+    sg_pipeline_destroy(&s->pipeline);
+    if (s->listen_fd >= 0) {
+        close(s->listen_fd);
+    }
+    pthread_cond_destroy(&s->quiet);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+static struct sg_server *server_new(struct sg_services *svc)
+{
+    struct sg_server *s = calloc(1, sizeof(*s));
+    if (!s) {
+        return NULL;
+    }
+    const struct sg_config *config = sg_services_config(svc);
+    s->svc = svc;
+    s->listen_fd = -1;
+    s->max_header_bytes = (size_t)sg_config_uint(config, SG_SET_server_max_header_bytes);
+    s->daemon_idle_ms = sg_config_uint(config, SG_SET_server_idle_timeout);
+    atomic_init(&s->idle_ms, s->daemon_idle_ms);
+    pthread_mutex_init(&s->lock, NULL);
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&s->quiet, &attr);
+    pthread_condattr_destroy(&attr);
+    s->check_memory = strcmp(MHD_get_version(), GUARDED_VERSION) == 0;
+    if (!s->check_memory) {
+        sg_info_log("server",
+                    "libmicrohttpd %s: malformed line ends are left to its own, stricter parser",
+                    MHD_get_version());
+    }
+    return s;
+}
+
+enum sg_error sg_server_start(struct sg_services *svc, struct sg_server **out)
+{
+    const struct sg_config *config = sg_services_config(svc);
+    bool v6 = false;
+    struct sg_server *s = server_new(svc);
+    if (!s) {
+        return SG_ERR_NO_MEMORY;
+    }
+    signal(SIGPIPE, SIG_IGN);
+    enum sg_error err =
+        open_listener(sg_config_string(config, SG_SET_server_listen), &s->listen_fd, &v6);
+    if (err == SG_OK) {
+        s->port = port_of(s->listen_fd);
+        err = sg_pipeline_create(svc, &s->pipeline);
+    }
+    if (err == SG_OK) {
+        err = sg_reaper_create(config, &s->reaper);
+    }
+    if (err == SG_OK) {
+        err = start_daemon(s, config, v6);
+    }
+    if (err != SG_OK) {
+        server_free(s);
+        return err;
+    }
+    *out = s;
+    return SG_OK;
+}
+
+uint16_t sg_server_port(const struct sg_server *s)
+{
+    return s->port;
+}
+
+void sg_server_configure(struct sg_server *s)
+{
+    const struct sg_config *config = sg_services_config(s->svc);
+    atomic_store(&s->idle_ms, sg_config_uint(config, SG_SET_server_idle_timeout));
+    sg_reaper_configure(s->reaper, config);
+}
+
+/* ---- stop ---- */
+
+/* Waits until no exchange is left, at most wait_ms. */
+static bool wait_quiet(struct sg_server *s, uint64_t wait_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)(wait_ms / 1000);
+    until.tv_nsec += (long)(wait_ms % 1000) * 1000000L;
+    if (until.tv_nsec >= 1000000000L) {
+        until.tv_nsec -= 1000000000L;
+        until.tv_sec++;
+    }
+    int rc = 0;
+    pthread_mutex_lock(&s->lock);
+    while (rc == 0 && atomic_load_explicit(&s->active, memory_order_acquire) > 0) {
+        rc = pthread_cond_timedwait(&s->quiet, &s->lock, &until);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return atomic_load_explicit(&s->active, memory_order_acquire) == 0;
+}
+
+void sg_server_stop(struct sg_server **ss, uint64_t drain_ms)
+{
+    struct sg_server *s = *ss;
+    if (!s) {
+        return;
+    }
+    *ss = NULL;
+    atomic_store_explicit(&s->stopping, true, memory_order_release);
+    (void)MHD_quiesce_daemon(s->daemon); /* the listening socket is ours again; closed at the end */
+    if (!wait_quiet(s, drain_ms)) {
+        sg_warn_log("server", "requests still in flight after %llu ms are dropped",
+                    (unsigned long long)drain_ms);
+    }
+    sg_reaper_shut_all(s->reaper);
+    /* Suspended requests end when their work does: every pool bounds its own. The library must not
+     * be stopped before. */
+    while (!wait_quiet(s, STOP_REPORT_MS)) {
+        sg_warn_log("server", "waiting for the work of %u requests",
+                    (unsigned)atomic_load_explicit(&s->active, memory_order_relaxed));
+        sg_reaper_shut_all(s->reaper);
+    }
+    MHD_stop_daemon(s->daemon);
+    server_free(s);
+}
