@@ -2,9 +2,13 @@
 #include "pool_support.h"
 
 #include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "streamgate/base/clock.h"
+#include "streamgate/base/log.h"
+#include "streamgate/base/metrics.h"
 #include "streamgate/base/str.h"
 
 struct sg_media_pool *make_pool(unsigned workers, bool raw, uint64_t timeout_ms)
@@ -129,4 +133,86 @@ unsigned trials(unsigned def)
     if (text != NULL)
         assert_int_equal(sg_str_to_u64(text, strlen(text), 1000000, &n), SG_OK);
     return (unsigned)n;
+}
+
+static void discard(void *arg, const char *line)
+{
+    (void)arg;
+    (void)line;
+}
+
+double failures(const char *reason)
+{
+    uint32_t series;
+    assert_int_equal(sg_metric_define(SG_METRIC_MEDIA_WORKER_FAILURES, reason, &series), SG_OK);
+    return sg_metric_read(SG_METRIC_MEDIA_WORKER_FAILURES, series);
+}
+
+double started(uint32_t op)
+{
+    char labels[16];
+    uint32_t series;
+    (void)snprintf(labels, sizeof(labels), "op=\"%u\"", op);
+    assert_int_equal(sg_metric_define(SG_METRIC_MEDIA_WORKER_REQUESTS, labels, &series), SG_OK);
+    return sg_metric_read(SG_METRIC_MEDIA_WORKER_REQUESTS, series);
+}
+
+void wait_started(uint32_t op, double before)
+{
+    uint64_t deadline = sg_clock_mono_ms() + 20000;
+    while (started(op) <= before)
+        assert_true(sg_clock_mono_ms() < deadline);
+}
+
+struct result call_op(struct sg_media_pool *pool, uint32_t op)
+{
+    const struct request rq = {.op = op};
+    return call(pool, &rq);
+}
+
+void assert_echo(struct sg_media_pool *pool)
+{
+    const struct request rq = {.op = OP_ECHO, .payload = "hello", .payload_len = 5};
+    struct result r = call(pool, &rq);
+    assert_int_equal(r.err, SG_OK);
+    assert_int_equal(r.payload_len, 5);
+    assert_memory_equal(r.payload, "hello", 5);
+    assert_null(r.body);
+}
+
+void wait_alive(struct sg_media_pool *pool, unsigned n)
+{
+    uint64_t deadline = sg_clock_mono_ms() + 20000;
+    while (sg_media_pool_alive(pool) != n) {
+        assert_true(sg_clock_mono_ms() < deadline);
+        /* answers as soon as any process does; the pool itself has no event for "all are up" */
+        enum sg_error err = sg_media_pool_check(pool, 10);
+        assert_true(err == SG_OK || err == SG_ERR_UNAVAILABLE);
+    }
+}
+
+uint32_t pid_of(struct sg_media_pool *pool, uint64_t affinity)
+{
+    const struct request rq = {.op = OP_PID, .affinity = affinity};
+    struct result r = call(pool, &rq);
+    return result_u32(&r);
+}
+
+static unsigned fds_at_start;
+
+int pool_group_setup(void **state)
+{
+    (void)state;
+    sg_log_test_sink(discard, NULL);
+    (void)failures(REASON_CRASH); /* makes the series before there is a second thread */
+    (void)failures(REASON_TIMEOUT);
+    (void)failures(REASON_PROTOCOL);
+    fds_at_start = count_fds();
+    return 0;
+}
+
+int pool_group_teardown(void **state)
+{
+    (void)state;
+    return count_fds() == fds_at_start ? 0 : -1;
 }

@@ -128,6 +128,24 @@ void result_free(struct result *r);
 uint32_t result_u32(const struct result *r);
 uint64_t result_u64(const struct result *r);
 
+/* Calls with nothing but an op; an echo that must work; the pid behind an affinity. */
+struct result call_op(struct sg_media_pool *pool, uint32_t op);
+void assert_echo(struct sg_media_pool *pool);
+uint32_t pid_of(struct sg_media_pool *pool, uint64_t affinity);
+void wait_alive(struct sg_media_pool *pool, unsigned n);
+
+/* The pool's metrics. wait_started: until one more call of this op has been taken up. */
+#define REASON_CRASH "reason=\"crash\""
+#define REASON_TIMEOUT "reason=\"timeout\""
+#define REASON_PROTOCOL "reason=\"protocol\""
+double failures(const char *reason);
+double started(uint32_t op);
+void wait_started(uint32_t op, double before);
+
+/* Quiet log; no descriptor may be left at the end. */
+int pool_group_setup(void **state);
+int pool_group_teardown(void **state);
+
 unsigned count_fds(void);
 /* From the environment (SG_TEST_TRIALS), else def. */
 unsigned trials(unsigned def);

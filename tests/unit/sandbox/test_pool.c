@@ -1,74 +1,17 @@
 /* The pool: whatever a process does costs one call, every call is answered once, and nothing is
  * left behind. */
-#include <errno.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "streamgate/base/clock.h"
-#include "streamgate/base/log.h"
 #include "streamgate/base/metrics.h"
 
 #include "pool_support.h"
-
-static void discard(void *arg, const char *line)
-{
-    (void)arg;
-    (void)line;
-}
-
-static const char *const crash = "reason=\"crash\"", *const timeout = "reason=\"timeout\"",
-                         *const protocol = "reason=\"protocol\"";
-
-static double failures(const char *reason)
-{
-    uint32_t series;
-    assert_int_equal(sg_metric_define(SG_METRIC_MEDIA_WORKER_FAILURES, reason, &series), SG_OK);
-    return sg_metric_read(SG_METRIC_MEDIA_WORKER_FAILURES, series);
-}
-
-static double started(uint32_t op)
-{
-    char labels[16];
-    uint32_t series;
-    (void)snprintf(labels, sizeof(labels), "op=\"%u\"", op);
-    assert_int_equal(sg_metric_define(SG_METRIC_MEDIA_WORKER_REQUESTS, labels, &series), SG_OK);
-    return sg_metric_read(SG_METRIC_MEDIA_WORKER_REQUESTS, series);
-}
-
-static void wait_started(uint32_t op, double before)
-{
-    uint64_t deadline = sg_clock_mono_ms() + 20000;
-    while (started(op) <= before)
-        assert_true(sg_clock_mono_ms() < deadline);
-}
-
-static struct result call_op(struct sg_media_pool *pool, uint32_t op)
-{
-    const struct request rq = {.op = op};
-    return call(pool, &rq);
-}
-
-static void assert_echo(struct sg_media_pool *pool)
-{
-    const struct request rq = {.op = OP_ECHO, .payload = "hello", .payload_len = 5};
-    struct result r = call(pool, &rq);
-    assert_int_equal(r.err, SG_OK);
-    assert_int_equal(r.payload_len, 5);
-    assert_memory_equal(r.payload, "hello", 5);
-    assert_null(r.body);
-}
 
 static void crashes_cost_one_call(void **state)
 {
     static const uint32_t ops[] = {OP_ABORT, OP_EXIT};
     struct sg_media_pool *pool = make_pool(1, false, 20000);
-    double before = failures(crash);
+    double before = failures(REASON_CRASH);
     (void)state;
     assert_echo(pool);
     for (size_t i = 0; i < SG_ARRAY_LEN(ops); i++) {
@@ -77,7 +20,7 @@ static void crashes_cost_one_call(void **state)
         assert_true(r.message[0] != '\0');
         assert_echo(pool);
     }
-    assert_true(failures(crash) == before + 2);
+    assert_true(failures(REASON_CRASH) == before + 2);
     sg_media_pool_destroy(&pool);
     assert_null(pool);
 }
@@ -86,7 +29,7 @@ static void hangs_end_at_their_deadline(void **state)
 {
     static const uint32_t ops[] = {OP_HANG, OP_SPIN};
     struct sg_media_pool *pool = make_pool(1, false, 20000);
-    double before = failures(timeout);
+    double before = failures(REASON_TIMEOUT);
     (void)state;
     assert_echo(pool);
     for (size_t i = 0; i < SG_ARRAY_LEN(ops); i++) {
@@ -98,7 +41,7 @@ static void hangs_end_at_their_deadline(void **state)
         assert_in_range(took, 100, 5000);
         assert_echo(pool);
     }
-    assert_true(failures(timeout) == before + 2);
+    assert_true(failures(REASON_TIMEOUT) == before + 2);
     sg_media_pool_destroy(&pool);
 }
 
@@ -121,7 +64,7 @@ static void lies_cost_one_call(void **state)
             fail_msg("op %u: the process lives on", op);
     }
     assert_int_equal(count_fds(), before_fds);
-    assert_true(failures(protocol) > 0);
+    assert_true(failures(REASON_PROTOCOL) > 0);
     sg_media_pool_destroy(&pool);
 }
 
@@ -157,13 +100,13 @@ static void ugly_messages_are_cleaned(void **state)
 static void much_cpu_retires_a_process(void **state)
 {
     struct sg_media_pool *pool = make_pool(1, true, 20000);
-    double before = failures(crash);
+    double before = failures(REASON_CRASH);
     (void)state;
     struct result r = call_op(pool, RAW_CPU);
     uint32_t pid = result_u32(&r);
     r = call_op(pool, RAW_OK);
     assert_int_not_equal(result_u32(&r), pid);
-    assert_true(failures(crash) == before);
+    assert_true(failures(REASON_CRASH) == before);
     sg_media_pool_destroy(&pool);
 }
 
@@ -215,24 +158,6 @@ static void the_largest_payload_passes(void **state)
     assert_int_equal(w.result.times, 0);
     waiter_free(&w);
     sg_media_pool_destroy(&pool);
-}
-
-static void wait_alive(struct sg_media_pool *pool, unsigned n)
-{
-    uint64_t deadline = sg_clock_mono_ms() + 20000;
-    while (sg_media_pool_alive(pool) != n) {
-        assert_true(sg_clock_mono_ms() < deadline);
-        /* answers as soon as any process does; the pool itself has no event for "all are up" */
-        enum sg_error err = sg_media_pool_check(pool, 10);
-        assert_true(err == SG_OK || err == SG_ERR_UNAVAILABLE);
-    }
-}
-
-static uint32_t pid_of(struct sg_media_pool *pool, uint64_t affinity)
-{
-    const struct request rq = {.op = OP_PID, .affinity = affinity};
-    struct result r = call(pool, &rq);
-    return result_u32(&r);
 }
 
 static void affinity_holds_and_overflows(void **state)
@@ -334,43 +259,6 @@ static void check_tells_hung_from_well(void **state)
     sg_media_pool_destroy(&pool);
 }
 
-/* A process that dies between calls is replaced without a call being lost once its end was seen. */
-static void death_between_calls_is_noticed(void **state)
-{
-    struct sg_media_pool *pool = make_pool(1, false, 20000);
-    double restarts = sg_metric_read(SG_METRIC_MEDIA_WORKER_RESTARTS, 0);
-    double lost = failures(crash);
-    uint64_t deadline = sg_clock_mono_ms() + 20000;
-    (void)state;
-    uint32_t pid = pid_of(pool, 0);
-    assert_int_equal(kill((pid_t)pid, SIGKILL), 0);
-    while (sg_metric_read(SG_METRIC_MEDIA_WORKER_RESTARTS, 0) == restarts)
-        assert_true(sg_clock_mono_ms() < deadline);
-    assert_int_not_equal(pid_of(pool, 0), pid);
-    assert_true(failures(crash) == lost);
-    sg_media_pool_destroy(&pool);
-}
-
-static void a_program_that_does_not_start(void **state)
-{
-    static const char *const programs[] = {"/nonexistent/program", "/bin/false", "/bin/true"};
-    (void)state;
-    for (size_t i = 0; i < SG_ARRAY_LEN(programs); i++) {
-        const struct sg_media_pool_params params = {
-            .workers = 1, .exe = programs[i], .max_reply_bytes = 4096, .timeout_ms = 300};
-        struct sg_media_pool *pool = NULL;
-        double before = sg_metric_read(SG_METRIC_MEDIA_WORKER_RESTARTS, 0);
-        assert_int_equal(sg_media_pool_create(&params, &pool), SG_OK);
-        struct result r = call_op(pool, OP_ECHO);
-        assert_int_equal(r.err, SG_ERR_MEDIA_WORKER);
-        assert_int_equal(sg_media_pool_check(pool, 300), SG_ERR_UNAVAILABLE);
-        assert_int_equal(sg_media_pool_alive(pool), 0);
-        /* 50, 100, 200, 400 ms apart: no more than a handful in 0.6 s (1.5 s on a slow machine) */
-        assert_true(sg_metric_read(SG_METRIC_MEDIA_WORKER_RESTARTS, 0) - before < 8);
-        sg_media_pool_destroy(&pool);
-    }
-}
-
 static void parameters_are_checked(void **state)
 {
     struct sg_media_pool_params params = {.workers = 0, .timeout_ms = 1};
@@ -380,58 +268,6 @@ static void parameters_are_checked(void **state)
     params.workers = 1, params.timeout_ms = 0;
     assert_int_equal(sg_media_pool_create(&params, &pool), SG_ERR_INVALID);
     assert_null(pool);
-    sg_media_pool_destroy(&pool);
-}
-
-static void a_crash_loop_leaves_nothing(void **state)
-{
-    struct sg_media_pool *pool = make_pool(1, false, 20000);
-    (void)state;
-    assert_echo(pool);
-    unsigned before = count_fds();
-    for (unsigned i = 0; i < trials(50); i++) {
-        struct result r = call_op(pool, OP_ABORT);
-        assert_int_equal(r.err, SG_ERR_MEDIA_WORKER);
-    }
-    assert_echo(pool);
-    assert_int_equal(count_fds(), before);
-    sg_media_pool_destroy(&pool);
-}
-
-/* Without a free descriptor the daemon cannot take a body or start a process; it says so, loses no
- * process for it, and goes on once there are some again. */
-static void descriptors_run_out_and_come_back(void **state)
-{
-    struct sg_media_pool *pool = make_pool(1, false, 20000);
-    uint64_t len = 1000;
-    const struct request body = {.op = OP_BODY, .payload = &len, .payload_len = sizeof(len)};
-    const struct request with_fd = {.op = OP_ECHO, .fd = STDERR_FILENO};
-    struct rlimit normal, none;
-    struct waiter w;
-    (void)state;
-    uint32_t pid = pid_of(pool, 0);
-    assert_int_equal(getrlimit(RLIMIT_NOFILE, &normal), 0);
-    int next = dup(STDERR_FILENO);
-    assert_true(next >= 0);
-    (void)close(next);
-    none = normal;
-    none.rlim_cur = (rlim_t)next;
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
-    waiter_init(&w);
-    enum sg_error submitted = submit(pool, &with_fd, &w);
-    struct result refused = call(pool, &body);
-    struct result same = call_op(pool, OP_PID);
-    struct result crashed = call_op(pool, OP_ABORT);
-    assert_int_equal(setrlimit(RLIMIT_NOFILE, &normal), 0);
-    assert_int_equal(submitted, SG_ERR_NO_DESCRIPTORS);
-    assert_int_equal(refused.err, SG_ERR_NO_DESCRIPTORS);
-    assert_int_equal(result_u32(&same), pid);
-    assert_int_equal(crashed.err, SG_ERR_MEDIA_WORKER);
-    struct result again = call(pool, &body);
-    assert_int_equal(again.err, SG_OK);
-    assert_int_equal(again.body->len, len);
-    result_free(&again);
-    waiter_free(&w);
     sg_media_pool_destroy(&pool);
 }
 
@@ -509,70 +345,6 @@ static void callbacks_may_submit_until_the_end(void **state)
     assert_int_equal(s.refused, 8);
 }
 
-/* The daemon is killed: its processes go too. */
-static void processes_die_with_the_daemon(void **state)
-{
-    int pipe_fds[2];
-    uint32_t pids[2];
-    (void)state;
-    assert_int_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
-    assert_int_equal(pipe(pipe_fds), 0);
-    pid_t daemon = fork();
-    if (daemon == 0) {
-        struct sg_media_pool *pool = make_pool(2, false, 600000);
-        struct waiter w;
-        wait_alive(pool, 2);
-        pids[0] = pid_of(pool, 0);
-        pids[1] = pid_of(pool, 1);
-        const struct request rq = {.op = OP_SPIN};
-        waiter_init(&w);
-        if (submit(pool, &rq, &w) != SG_OK ||
-            write(pipe_fds[1], pids, sizeof(pids)) != sizeof(pids))
-            _exit(1);
-        for (;;)
-            (void)pause();
-    }
-    assert_int_equal(read(pipe_fds[0], pids, sizeof(pids)), sizeof(pids));
-    assert_int_equal(kill(daemon, SIGKILL), 0);
-    assert_int_equal(waitpid(daemon, NULL, 0), daemon);
-    for (int i = 0; i < 2; i++)
-        assert_int_equal(waitpid((pid_t)pids[i], NULL, 0), (pid_t)pids[i]);
-    (void)close(pipe_fds[0]);
-    (void)close(pipe_fds[1]);
-}
-
-/* A signal to the whole group or control group must not end processes that still drain work. */
-static void processes_ignore_polite_signals(void **state)
-{
-    static const int signals[] = {SIGTERM, SIGINT, SIGHUP};
-    struct sg_media_pool *pool = make_pool(1, false, 20000);
-    (void)state;
-    uint32_t pid = pid_of(pool, 0);
-    for (size_t i = 0; i < SG_ARRAY_LEN(signals); i++)
-        assert_int_equal(kill((pid_t)pid, signals[i]), 0);
-    assert_int_equal(pid_of(pool, 0), pid);
-    sg_media_pool_destroy(&pool);
-}
-
-static unsigned fds_at_start;
-
-static int setup(void **state)
-{
-    (void)state;
-    sg_log_test_sink(discard, NULL);
-    (void)failures(crash); /* makes the series before there is a second thread */
-    (void)failures(timeout);
-    (void)failures(protocol);
-    fds_at_start = count_fds();
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return count_fds() == fds_at_start ? 0 : -1;
-}
-
 int main(int argc, char **argv)
 {
     int status = worker_main(argc, argv);
@@ -591,15 +363,9 @@ int main(int argc, char **argv)
         cmocka_unit_test(work_behind_a_hang_is_taken_over),
         cmocka_unit_test(destroy_answers_all_that_waits),
         cmocka_unit_test(check_tells_hung_from_well),
-        cmocka_unit_test(death_between_calls_is_noticed),
-        cmocka_unit_test(a_program_that_does_not_start),
         cmocka_unit_test(parameters_are_checked),
-        cmocka_unit_test(a_crash_loop_leaves_nothing),
-        cmocka_unit_test(descriptors_run_out_and_come_back),
         cmocka_unit_test(many_submitters),
         cmocka_unit_test(callbacks_may_submit_until_the_end),
-        cmocka_unit_test(processes_die_with_the_daemon),
-        cmocka_unit_test(processes_ignore_polite_signals),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, pool_group_setup, pool_group_teardown);
 }

@@ -304,52 +304,57 @@ static void attach(struct raw_reply *r, size_t len, int seals, uint64_t claimed)
     r->head.body_len = claimed;
 }
 
-static void misbehave(enum raw_op op, struct raw_reply *r)
+/* Lies about the body; false when op is none of them. */
+static bool spoil_body(enum raw_op op, struct raw_reply *r)
 {
-    static const uint8_t huge[SG_WIRE_REPLY_SIZE_MAX + 1];
     const int all = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+    static const struct {
+        enum raw_op op;
+        size_t len;
+        bool partly, unsealed;
+        uint64_t claimed;
+        size_t copies; /* of the descriptor, attached */
+    } rows[] = {
+        {.op = RAW_UNSEALED, .len = 100, .unsealed = true, .claimed = 100, .copies = 1},
+        {.op = RAW_PARTLY_SEALED, .len = 100, .partly = true, .claimed = 100, .copies = 1},
+        {.op = RAW_OVERSIZED,
+         .len = TEST_MAX_REPLY + 1,
+         .claimed = TEST_MAX_REPLY + 1,
+         .copies = 1},
+        {.op = RAW_BODY_LENGTH_LIE, .len = 100, .claimed = 101, .copies = 1},
+        {.op = RAW_TWO_FDS, .len = 100, .claimed = 100, .copies = 2},
+        {.op = RAW_MANY_FDS, .len = 100, .claimed = 100, .copies = 253},
+        {.op = RAW_BODY_WITH_ERROR, .len = 100, .claimed = 100, .copies = 1},
+        {.op = RAW_FD_NOT_ANNOUNCED, .len = 100, .claimed = 0, .copies = 1},
+    };
+    for (size_t i = 0; i < SG_ARRAY_LEN(rows); i++) {
+        if (rows[i].op != op)
+            continue;
+        int seals = rows[i].unsealed ? 0 : rows[i].partly ? F_SEAL_GROW | F_SEAL_WRITE : all;
+        attach(r, rows[i].len, seals, rows[i].claimed);
+        for (; r->n_fds < rows[i].copies; r->n_fds++)
+            r->fds[r->n_fds] = r->fds[0];
+        if (op == RAW_BODY_WITH_ERROR)
+            r->head.err = sg_wire_error_encode(SG_ERR_UNPROCESSABLE);
+        if (op == RAW_FD_NOT_ANNOUNCED)
+            r->head.n_fds = 0;
+        return true;
+    }
+    return false;
+}
+
+/* Lies about the message around it. */
+static void spoil_frame(enum raw_op op, struct raw_reply *r)
+{
     static const char dirty[] = "a\nb\x1b[2J\xe2\x80\xae\xff\xc2\x85 caf\xc3\xa9";
     switch (op) {
-    case RAW_OK:
-        break;
-    case RAW_UNSEALED:
-        attach(r, 100, 0, 100);
-        break;
-    case RAW_PARTLY_SEALED:
-        attach(r, 100, F_SEAL_GROW | F_SEAL_WRITE, 100);
-        break;
-    case RAW_OVERSIZED:
-        attach(r, TEST_MAX_REPLY + 1, all, TEST_MAX_REPLY + 1);
-        break;
-    case RAW_BODY_LENGTH_LIE:
-        attach(r, 100, all, 101);
-        break;
     case RAW_NOT_A_MEMFD:
-        r->fds[0] = STDERR_FILENO;
+        r->fds[0] = dup(STDERR_FILENO);
         r->n_fds = 1;
         r->head.n_fds = 1;
         break;
-    case RAW_TWO_FDS:
-        attach(r, 100, all, 100);
-        r->fds[1] = r->fds[0];
-        r->n_fds = 2;
-        break;
-    case RAW_MANY_FDS:
-        attach(r, 100, all, 100);
-        for (size_t i = 1; i < 253; i++)
-            r->fds[i] = r->fds[0];
-        r->n_fds = 253;
-        break;
-    case RAW_BODY_WITH_ERROR:
-        attach(r, 100, all, 100);
-        r->head.err = sg_wire_error_encode(SG_ERR_UNPROCESSABLE);
-        break;
-    case RAW_FD_NOT_ANNOUNCED:
-        attach(r, 100, all, 0);
-        r->head.n_fds = 0;
-        break;
     case RAW_ERROR_CODE:
-        r->head.err = SG_ERR_UNAUTHENTICATED + 1000;
+        r->head.err = SG_ERROR_COUNT + 1000;
         break;
     case RAW_SEQ:
         r->head.seq++;
@@ -363,16 +368,6 @@ static void misbehave(enum raw_op op, struct raw_reply *r)
     case RAW_LONG:
         r->tail_len++;
         break;
-    case RAW_HUGE:
-        send_raw(huge, sizeof(huge), NULL, 0);
-        return;
-    case RAW_EMPTY:
-        send_raw(huge, 0, NULL, 0);
-        return;
-    case RAW_CLOSE:
-        (void)close(SG_PROCESS_SOCK);
-        hang();
-        return;
     case RAW_DIRTY_TEXT:
         memmove(r->tail + sizeof(dirty) - 1, r->tail, r->tail_len);
         memcpy(r->tail, dirty, sizeof(dirty) - 1);
@@ -386,10 +381,27 @@ static void misbehave(enum raw_op op, struct raw_reply *r)
         send_reply(r);
         r->head.seq++;
         break;
+    default:
+        break;
     }
+}
+
+static void misbehave(enum raw_op op, struct raw_reply *r)
+{
+    static const uint8_t huge[SG_WIRE_REPLY_SIZE_MAX + 1];
+    if (op == RAW_HUGE || op == RAW_EMPTY) {
+        send_raw(huge, op == RAW_HUGE ? sizeof(huge) : 0, NULL, 0);
+        return;
+    }
+    if (op == RAW_CLOSE) {
+        (void)close(SG_PROCESS_SOCK);
+        hang();
+    }
+    if (!spoil_body(op, r))
+        spoil_frame(op, r);
     send_reply(r);
-    for (size_t i = 0; i < r->n_fds && r->fds[0] != STDERR_FILENO && i < 1; i++)
-        (void)close(r->fds[i]);
+    if (r->n_fds > 0)
+        (void)close(r->fds[0]);
 }
 
 static int raw_main(void)
