@@ -103,11 +103,23 @@ static size_t fitting(const char *s, size_t max)
     return len;
 }
 
+/* The log takes UTF-8 only, and one event it refuses would hold up all behind it: what is no UTF-8
+ * is kept as its ASCII part. */
+static void make_utf8(char *s, size_t len)
+{
+    if (sg_str_is_utf8(s, len))
+        return;
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)s[i] >= 0x80)
+            s[i] = '?';
+}
+
 static const char *put(char **at, const char *s, size_t len)
 {
     char *start = *at;
     memcpy(start, s, len);
     start[len] = '\0';
+    make_utf8(start, len);
     *at = start + len + 1;
     return start;
 }
@@ -154,6 +166,7 @@ static void set_name(char *to, size_t size, const char *s)
     size_t len = fitting(s, size - 1);
     memcpy(to, s, len);
     to[len] = '\0';
+    make_utf8(to, len);
 }
 
 /* The last slot takes every kind that found no slot of its own. */
@@ -240,10 +253,11 @@ static char *summary_details(const struct kind *k)
     sg_time_rfc3339(k->first_ms, from);
     sg_time_rfc3339(k->last_ms, to);
     json_t *actors = json_array();
-    for (unsigned i = 0; actors != NULL && i < k->n_actors; i++) {
-        /* An actor that is no UTF-8 is left out of the examples; it was counted. */
-        int added = json_array_append_new(actors, json_string(k->actors[i]));
-        (void)added;
+    for (unsigned i = 0; i < k->n_actors; i++) {
+        if (json_array_append_new(actors, json_string(k->actors[i])) != 0) {
+            json_decref(actors);
+            return NULL;
+        }
     }
     json_t *details = json_pack("{s:b, s:I, s:s, s:s, s:o}", "summary", 1, "count",
                                 (json_int_t)k->count, "from", from, "to", to, "actors", actors);
@@ -281,8 +295,16 @@ static enum sg_error append_batch(struct sg_db_conn *c, void *arg)
 {
     const struct closing_batch *b = arg;
     enum sg_error err = SG_OK;
-    for (unsigned i = 0; err == SG_OK && i < b->n; i++)
-        err = sg_audit_append(c, &b->items[i]->event);
+    for (unsigned i = 0; err == SG_OK && i < b->n; i++) {
+        struct sg_audit_event e = b->items[i]->event;
+        err = sg_audit_append(c, &e);
+        /* Refused before anything was written: details that are no JSON object. The event counts
+         * for more. */
+        if (err == SG_ERR_INVALID) {
+            e.details = "{\"details\":\"malformed\"}";
+            err = sg_audit_append(c, &e);
+        }
+    }
     for (unsigned i = 0; err == SG_OK && b->kinds != NULL && i < b->kinds->n; i++)
         err = append_summary(c, &b->kinds->at[i]);
     return err;

@@ -192,7 +192,10 @@ enum sg_content_state sg_content_get(struct sg_content_cache *c, const void *key
 
 struct sg_buf *sg_content_peek(struct sg_content_cache *c, const void *key, size_t key_len)
 {
-    return sg_lru_get(c->lru, key, key_len);
+    struct sg_buf *buf = sg_lru_get(c->lru, key, key_len);
+    if (buf != NULL)
+        sg_metric_add(SG_METRIC_CACHE_HIT, c->series.hit, 1);
+    return buf;
 }
 
 /* Keeps the content when it can be kept. Without memory for the entry the waiters still have their
@@ -223,6 +226,8 @@ void sg_content_fill(struct sg_content_cache *c, const void *key, size_t key_len
         *at = f->next;
     pthread_mutex_unlock(&s->lock);
 
+    if (f == NULL)
+        sg_metric_add(SG_METRIC_CACHE_MISS, c->series.miss, 1);
     struct sg_waiter *w = f != NULL ? f->first : NULL;
     free(f);
     while (w != NULL) {

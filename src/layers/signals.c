@@ -22,8 +22,9 @@
 #define RING 64u
 #define RING_STEP_MS                                                                               \
     950u /* a little under the second between ticks, which come late as often as early */
-#define FD_COUNT_MS 5000u /* between two walks of /proc/self/fd where its size is not the answer   \
-                           */
+#define FD_COUNT_MS                                                                                \
+    5000u /* between two walks of /proc/self/fd where its size is not the answer                   \
+           */
 #define CGROUP_LEVELS 16u
 #define LATENCY_QUANTILE 0.95
 #define BUCKETS 32u

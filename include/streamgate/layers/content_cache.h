@@ -42,9 +42,9 @@ enum sg_error sg_content_cache_create(const struct sg_config *config, struct sg_
 void sg_content_cache_destroy(struct sg_content_cache **c); /* nobody may be waiting */
 struct sg_cache *sg_content_cache_base(struct sg_content_cache *c);
 enum sg_content_state sg_content_get(struct sg_content_cache *c, const void *key, size_t key_len, struct sg_waiter *waiter, struct sg_buf **out);
-/* Only looks. NULL when absent. */
+/* Only looks. NULL when absent. Counts a hit, but no miss: who goes on to build asks get, or fills without a flight. */
 struct sg_buf *sg_content_peek(struct sg_content_cache *c, const void *key, size_t key_len);
-/* buf stays the caller's; NULL unless err is SG_OK. Without a flight of that key it only stores. */
+/* buf stays the caller's; NULL unless err is SG_OK. Without a flight of that key it only stores, and counts a miss. */
 void sg_content_fill(struct sg_content_cache *c, const void *key, size_t key_len, enum sg_error err, struct sg_buf *buf);
 /* Forgets everything with the prefix, and keeps what is being built under it now from being stored (it still answers its waiters). */
 void sg_content_invalidate(struct sg_content_cache *c, const void *prefix, size_t prefix_len);
