@@ -144,6 +144,17 @@ static enum sg_error emit(struct sg_multipart *m, const void *data, size_t len)
     return err == SG_OK ? SG_OK : fail(m, err, "the part was refused");
 }
 
+/* After a CR that began nothing, this many bytes are looked at one by one before memchr is asked
+ * again: a body made of CRs would otherwise cost a call each. */
+#define NEAR_BYTES 16
+
+static bool begins_delimiter(const struct sg_multipart *m, const uint8_t *at, size_t n)
+{
+    if ((n > 1 && at[1] != '\n') || (n > 2 && at[2] != '-'))
+        return false; /* almost always: the call is saved */
+    return memcmp(at, m->delimiter, n) == 0;
+}
+
 /* Where a delimiter begins in data, whole or cut off by the end; len when nowhere. *matched tells
  * how much of it is there. */
 static size_t find_delimiter(const struct sg_multipart *m, const uint8_t *data, size_t len,
@@ -151,17 +162,22 @@ static size_t find_delimiter(const struct sg_multipart *m, const uint8_t *data, 
 {
     size_t i = 0;
     while (i < len) {
-        const uint8_t *cr = memchr(data + i, '\r', len - i);
-        if (!cr)
-            break;
-        i = (size_t)(cr - data);
+        if (data[i] != '\r') {
+            const uint8_t *cr = memchr(data + i, '\r', len - i);
+            if (!cr)
+                break;
+            i = (size_t)(cr - data);
+        }
         const size_t left = len - i;
         const size_t n = left < m->delimiter_len ? left : m->delimiter_len;
-        if ((n < 2 || cr[1] == '\n') && memcmp(cr, m->delimiter, n) == 0) {
+        if (begins_delimiter(m, data + i, n)) {
             *matched = n;
             return i;
         }
         i++;
+        const size_t near = len - i < NEAR_BYTES ? len : i + NEAR_BYTES;
+        while (i < near && data[i] != '\r')
+            i++;
     }
     *matched = 0;
     return len;
