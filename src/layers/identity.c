@@ -165,7 +165,7 @@ static enum sg_error recall(struct sg_identity_layer *l, const char *token, stru
     enum sg_error err = SG_ERR_NOT_FOUND;
     uint64_t rest = hash_rest(token);
     if (e->epoch == atomic_load_explicit(&l->epoch, memory_order_acquire) &&
-        sg_equal_const_time(&rest, &e->rest_hash, sizeof rest)) {
+        (rest ^ e->rest_hash) == 0) { /* one word: no time to tell where it differs */
         err = is_expired(e->expires_ms) ? SG_ERR_UNAUTHENTICATED : SG_OK;
         if (err == SG_OK) {
             note_use(l, e);

@@ -21,6 +21,8 @@
 #include "streamgate/base/str.h"
 #include "streamgate/layers/identity.h"
 
+#include "token_memo.h"
+
 enum {
     TOKEN_VERSION = 1,
     FLAG_BOUND = 0x01,
@@ -32,12 +34,14 @@ enum {
     HALF_MAC = SG_SHA256_LEN / 2,
     KEY_BYTES = 32
 };
+_Static_assert(TEXT_LEN == SG_TOKEN_TEXT_LEN, "one length");
 _Static_assert(TEXT_LEN < SG_PLAYBACK_TOKEN_SIZE, "a token fits its buffer");
 
 #define KEY_FILE "playback.key"
 
 struct sg_token_signer {
     struct sg_hmac_key *key;
+    struct sg_token_memo *memo;
 };
 
 static enum sg_error make_key_file(int data_dirfd, uint8_t key[KEY_BYTES])
@@ -89,6 +93,8 @@ enum sg_error sg_token_signer_create(int data_dirfd, struct sg_token_signer **ou
     if (err == SG_OK)
         err = sg_hmac_key_create(key, sizeof key, &s->key);
     sg_wipe(key, sizeof key);
+    if (err == SG_OK)
+        err = sg_token_memo_create(&s->memo);
     if (err == SG_OK) {
         *out = s;
         s = NULL;
@@ -102,6 +108,7 @@ void sg_token_signer_destroy(struct sg_token_signer **s)
     if (s == NULL || *s == NULL)
         return;
     sg_hmac_key_destroy(&(*s)->key);
+    sg_token_memo_destroy(&(*s)->memo);
     free(*s);
     *s = NULL;
 }
@@ -184,25 +191,48 @@ static enum sg_error check_bound(const struct sg_token_signer *s, const uint8_t 
                                                                             : SG_ERR_FORBIDDEN;
 }
 
-enum sg_error sg_playback_token_check(const struct sg_token_signer *s, const char *token,
-                                      size_t len, const char *asset_id,
-                                      const struct sg_address *client)
+/* The MAC of a token and what it claims; remembers unbound ones. */
+static enum sg_error verify(const struct sg_token_signer *s, const char *token,
+                            const uint8_t raw[RAW_LEN], struct sg_token_claim *out)
 {
-    uint8_t raw[RAW_LEN];
     uint8_t mac[SG_SHA256_LEN];
-    enum sg_error err = decode(token, len, raw);
-    if (err != SG_OK)
-        return err;
-    err = sg_hmac(s->key, raw, SIGNED_LEN, mac);
+    enum sg_error err = sg_hmac(s->key, raw, SIGNED_LEN, mac);
     if (err != SG_OK)
         return err;
     bool bound = (raw[1] & FLAG_BOUND) != 0;
     if (!sg_equal_const_time(mac, raw + SIGNED_LEN, bound ? HALF_MAC : SG_SHA256_LEN))
         return SG_ERR_UNAUTHENTICATED;
-    if (expiry_of(raw) <= sg_clock_wall_ms() / 1000)
+    struct sg_token_claim claim;
+    memset(&claim, 0, sizeof claim); /* padding too: it is kept as words */
+    sg_ulid_format(raw + ASSET_AT, claim.asset);
+    claim.expires_s = expiry_of(raw);
+    if (!bound)
+        sg_token_memo_put(s->memo, token, &claim);
+    *out = claim;
+    return SG_OK;
+}
+
+static enum sg_error check_claim(const struct sg_token_claim *claim, const char *asset_id)
+{
+    if (claim->expires_s <= sg_clock_wall_ms() / 1000)
         return SG_ERR_UNAUTHENTICATED;
-    uint8_t asset[16];
-    if (sg_ulid_parse(asset_id, asset) != SG_OK || memcmp(asset, raw + ASSET_AT, sizeof asset) != 0)
-        return SG_ERR_FORBIDDEN;
-    return bound ? check_bound(s, raw, client) : SG_OK;
+    return strcmp(claim->asset, asset_id) == 0 ? SG_OK : SG_ERR_FORBIDDEN;
+}
+
+enum sg_error sg_playback_token_check(const struct sg_token_signer *s, const char *token,
+                                      size_t len, const char *asset_id,
+                                      const struct sg_address *client)
+{
+    uint8_t raw[RAW_LEN];
+    struct sg_token_claim claim;
+    if (len == TEXT_LEN && sg_token_memo_get(s->memo, token, &claim))
+        return check_claim(&claim, asset_id);
+    enum sg_error err = decode(token, len, raw);
+    if (err == SG_OK)
+        err = verify(s, token, raw, &claim);
+    if (err == SG_OK)
+        err = check_claim(&claim, asset_id);
+    if (err == SG_OK && (raw[1] & FLAG_BOUND) != 0)
+        err = check_bound(s, raw, client);
+    return err;
 }

@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 #include "streamgate/layers/identity.h"
 
 #include "layers_support.h"
+#include "token_memo.h"
 
 #define ASSET "01ARZ3NDEKTSV4RRFFQ69G5FAV"
 #define OTHER "01ARZ3NDEKTSV4RRFFQ69G5FAW"
@@ -84,6 +86,73 @@ static void expires(void **state)
     assert_int_equal(check(f, token, ASSET, NULL), SG_OK);
     assert_int_equal(sg_playback_token_make(f->signer, ASSET, 0, NULL, token), SG_OK);
     assert_int_equal(check(f, token, ASSET, NULL), SG_ERR_UNAUTHENTICATED);
+}
+
+struct checking {
+    struct fixture *f;
+    char tokens[32][SG_PLAYBACK_TOKEN_SIZE];
+    unsigned wrong;
+};
+
+static void *checks_many(void *arg)
+{
+    struct checking c = *(struct checking *)arg;
+    for (unsigned i = 0; i < 4000; i++) {
+        char *token = c.tokens[i % 32];
+        c.wrong += check(c.f, token, ASSET, NULL) != SG_OK;
+        c.wrong += check(c.f, token, OTHER, NULL) != SG_ERR_FORBIDDEN;
+        token[i % 78] ^= 1;
+        c.wrong += check(c.f, token, ASSET, NULL) == SG_OK;
+        token[i % 78] ^= 1;
+    }
+    return c.wrong == 0 ? NULL : (void *)"wrong";
+}
+
+/* What is remembered changes no answer, whoever asks meanwhile. */
+static void memory_changes_no_answer(void **state)
+{
+    struct fixture *f = *state;
+    static struct checking c;
+    pthread_t threads[4];
+    c = (struct checking){.f = f};
+    for (unsigned i = 0; i < 32; i++)
+        assert_int_equal(
+            sg_playback_token_make(f->signer, ASSET, in_seconds(600 + i), NULL, c.tokens[i]),
+            SG_OK);
+    for (size_t i = 0; i < SG_ARRAY_LEN(threads); i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, checks_many, &c), 0);
+    for (size_t i = 0; i < SG_ARRAY_LEN(threads); i++) {
+        void *wrong;
+        pthread_join(threads[i], &wrong);
+        assert_null(wrong);
+    }
+}
+
+/* Two genuine tokens writing and reading one slot: never one's claim for the other's text. */
+static void a_shared_slot_mixes_nothing(void **state)
+{
+    (void)state;
+    struct sg_token_memo *m = NULL;
+    assert_int_equal(sg_token_memo_create(&m), SG_OK);
+    char a[SG_TOKEN_TEXT_LEN];
+    char b[SG_TOKEN_TEXT_LEN];
+    memset(a, 'a', sizeof a);
+    memcpy(b, a, sizeof b);
+    b[0] = 'b'; /* the same tail: the same slot */
+    struct sg_token_claim one = {.asset = ASSET, .expires_s = 1};
+    struct sg_token_claim two = {.asset = OTHER, .expires_s = 2};
+    struct sg_token_claim got;
+    assert_false(sg_token_memo_get(m, a, &got));
+    sg_token_memo_put(m, a, &one);
+    assert_true(sg_token_memo_get(m, a, &got));
+    assert_int_equal(got.expires_s, 1);
+    assert_false(sg_token_memo_get(m, b, &got));
+    sg_token_memo_put(m, b, &two);
+    assert_true(sg_token_memo_get(m, b, &got));
+    assert_string_equal(got.asset, OTHER);
+    assert_false(sg_token_memo_get(m, a, &got));
+    sg_token_memo_destroy(&m);
+    assert_null(m);
 }
 
 static void binds_to_an_address(void **state)
@@ -207,6 +276,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(opens_its_own_asset_only, setup, teardown),
         cmocka_unit_test_setup_teardown(expires, setup, teardown),
+        cmocka_unit_test_setup_teardown(memory_changes_no_answer, setup, teardown),
+        cmocka_unit_test(a_shared_slot_mixes_nothing),
         cmocka_unit_test_setup_teardown(binds_to_an_address, setup, teardown),
         cmocka_unit_test_setup_teardown(any_flipped_bit_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(any_other_text_is_refused, setup, teardown),

@@ -90,6 +90,38 @@ static void formats_what_a_peer_can_read(void **state)
     assert_memory_not_equal(next.span_id, t.span_id, 8);
 }
 
+/* Every byte value in every place: only the digits of the specification are taken. */
+static void every_byte_everywhere(void **state)
+{
+    (void)state;
+    const char *good = "01-" TRACE "-" SPAN "-01";
+    for (size_t at = 0; at < 55; at++) {
+        for (unsigned c = 1; c < 256; c++) {
+            char text[56];
+            struct sg_trace t;
+            memcpy(text, good, sizeof text);
+            text[at] = (char)c;
+            bool dash = at == 2 || at == 35 || at == 52;
+            bool digit = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+            sg_trace_begin(text, &t);
+            if (t.has_parent != (dash ? c == '-' : digit))
+                fail_msg("byte %u at %zu", c, at);
+        }
+    }
+}
+
+static void formats_all_digits(void **state)
+{
+    (void)state;
+    struct sg_trace t = {.trace_id = {0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef, 0xfe, 0xdc,
+                                      0xba, 0x98, 0x76, 0x54, 0x32, 0x10},
+                         .span_id = {0x0f, 0xf0, 0x9a, 0xa9, 0x00, 0xff, 0x99, 0xaa},
+                         .flags = 1};
+    char text[SG_TRACEPARENT_SIZE];
+    sg_trace_format(&t, text);
+    assert_string_equal(text, "00-0123456789abcdeffedcba9876543210-0ff09aa900ff99aa-01");
+}
+
 static void begins_anew_each_time(void **state)
 {
     (void)state;
@@ -105,8 +137,8 @@ static void begins_anew_each_time(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(takes_or_begins),
-        cmocka_unit_test(formats_what_a_peer_can_read),
+        cmocka_unit_test(takes_or_begins),       cmocka_unit_test(formats_what_a_peer_can_read),
+        cmocka_unit_test(every_byte_everywhere), cmocka_unit_test(formats_all_digits),
         cmocka_unit_test(begins_anew_each_time),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
