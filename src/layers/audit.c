@@ -388,7 +388,6 @@ static enum sg_error write_once(struct sg_audit *a, bool last)
         err = sg_db_write(a->db, append_batch, &b);
     uint64_t summarised = 0;
     if (err == SG_OK) {
-        sg_metric_add(SG_METRIC_AUDIT_EVENTS, 0, b.n + (last ? a->closing->n : 0));
         for (unsigned i = 0; i < a->batch_n; i++)
             free(a->batch[i]);
         a->batch_n = 0;

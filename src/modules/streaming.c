@@ -182,8 +182,7 @@ static enum sg_error playlist(struct sg_request *req, struct sg_response *res,
             return sg_request_fail(req, err == SG_ERR_UNSUPPORTED_MEDIA ? SG_ERR_NOT_FOUND : err,
                                    NULL, "the source cannot be packaged in this form");
         sg_metric_add(SG_METRIC_STREAM_BUILDS, kind_builds[c.kind], 1);
-        struct sg_cache *base = sg_content_cache_base(req->svc->content);
-        (void)!sg_lru_put(sg_cache_lru(base), c.key, c.key_len, buf, buf->len);
+        sg_content_fill(req->svc->content, c.key, c.key_len, SG_OK, buf);
     }
     return answer(req, res, e->asset, &c, buf);
 }

@@ -11,6 +11,7 @@
 
 #include "streamgate/base/crypto.h"
 #include "streamgate/base/json.h"
+#include "streamgate/base/metrics.h"
 
 #include "db_conn.h"
 
@@ -163,7 +164,11 @@ enum sg_error sg_audit_append(struct sg_db_conn *c, const struct sg_audit_event 
     err = record_hash(&r, head.hash, next.hash);
     if (!err)
         err = insert_record(c, &r, next.hash);
-    return err ? err : write_link(c, HEAD_KEY, &next);
+    if (!err)
+        err = write_link(c, HEAD_KEY, &next);
+    if (!err)
+        sg_metric_add(SG_METRIC_AUDIT_EVENTS, 0, 1);
+    return err;
 }
 
 static const char *text_or_null(struct sg_stmt *st, int col)
