@@ -54,7 +54,8 @@ enum sg_error sg_json_parse(const char *text, size_t len, json_t **out, char why
 
 static char *dump(const json_t *value, size_t flags, size_t *out_len)
 {
-    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | flags);
+    char *text =
+        json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(12) | flags);
     if (text != NULL && out_len != NULL)
         *out_len = strlen(text);
     return text;
