@@ -248,7 +248,7 @@ static void prepare_process(struct sg_dispatcher *d)
     unsigned events = sg_dispatcher_wait(d, due < deadline ? due : deadline);
     if ((events & SG_EVENT_SOCK) != 0)
         receive_ready(d);
-    else if (events == 0 && sg_clock_mono_ms() >= deadline)
+    else if (sg_clock_mono_ms() >= deadline) /* whatever else woke the thread */
         lose_process(d, SG_MEDIA_TIMED_OUT);
 }
 

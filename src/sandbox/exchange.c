@@ -114,7 +114,7 @@ static void await_reply(struct sg_dispatcher *d, uint64_t timeout_ms, struct sg_
             receive_reply(d, o);
             if (o->err != SG_ERR_UNAVAILABLE)
                 return;
-        } else if (events == 0) {
+        } else if (sg_clock_mono_ms() >= deadline) { /* whatever else woke the thread */
             lost(o, SG_ERR_MEDIA_TIMEOUT, SG_MEDIA_TIMED_OUT);
             return;
         }

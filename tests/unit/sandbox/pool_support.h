@@ -132,6 +132,7 @@ uint64_t result_u64(const struct result *r);
 struct result call_op(struct sg_media_pool *pool, uint32_t op);
 void assert_echo(struct sg_media_pool *pool);
 uint32_t pid_of(struct sg_media_pool *pool, uint64_t affinity);
+void pause_briefly(void);
 void wait_alive(struct sg_media_pool *pool, unsigned n);
 
 /* The pool's metrics. wait_started: until one more call of this op has been taken up. */
@@ -142,7 +143,7 @@ double failures(const char *reason);
 double started(uint32_t op);
 void wait_started(uint32_t op, double before);
 
-/* Quiet log; no descriptor may be left at the end. */
+/* Quiet log unless SG_TEST_LOG is set; no descriptor may be left at the end. */
 int pool_group_setup(void **state);
 int pool_group_teardown(void **state);
 

@@ -340,7 +340,7 @@ static void callbacks_may_submit_until_the_end(void **state)
     for (int i = 0; i < 8; i++)
         assert_int_equal(sg_media_pool_submit(pool, &c), SG_OK);
     while (s.done < 200)
-        assert_int_equal(sg_media_pool_check(pool, 20000), SG_OK);
+        pause_briefly();
     sg_media_pool_destroy(&pool);
     assert_int_equal(s.refused, 8);
 }
