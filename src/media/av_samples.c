@@ -41,7 +41,7 @@ static enum sg_error read_video(struct sgav_source *source, const AVStream *stre
     }
     av_packet_free(&packet);
     if (!err)
-        err = fmp4_squeeze(out, part->samples, fmp4_squeeze_step(part->timescale));
+        err = fmp4_squeeze(out, part->samples, part->timescale);
     return err == SG_ERR_NOT_FOUND ? SG_ERR_UNPROCESSABLE : err;
 }
 

@@ -10,7 +10,14 @@
 
 #include "av_media.h"
 
-enum { LEAD_US = 400000, PERIOD_NEVER_S = 100000, OUTPUT_BYTES = 1 << 18, OUTPUT_MIN = 1 << 16 };
+enum {
+    PID_VIDEO = 0x100,
+    PID_AUDIO = 0x101,
+    LEAD_US = 400000,
+    PERIOD_NEVER_S = 100000,
+    OUTPUT_BYTES = 1 << 18,
+    TS_GAP = 90 /* 1 ms */
+};
 
 static const AVRational TS_TIME = {1, 90000};
 
@@ -24,6 +31,7 @@ struct track_out {
     const struct media_part *part;
     struct fmp4_sample *samples;
     uint32_t next;
+    int64_t frame;        /* audio: the shortest distance of two samples, 90 kHz */
     AVBSFContext *filter; /* NULL: packets pass as they are */
     AVStream *to;
 };
@@ -61,13 +69,14 @@ static int output_write(void *opaque, uint8_t *bytes, int n)
  * orientation SEI (anticlockwise there). */
 static enum sg_error filter_open(struct ts_mux *m, struct track_out *t, const AVStream *from)
 {
-    char text[80] = "";
+    char text[120] = "";
     if (t->part->codec == SG_CODEC_H264 && m->call->rotation)
         snprintf(text, sizeof(text),
-                 "h264_mp4toannexb,h264_metadata=display_orientation=insert:rotate=%d",
+                 "h264_mp4toannexb,dump_extra=freq=keyframe,"
+                 "h264_metadata=display_orientation=insert:rotate=%d",
                  (360 - m->call->rotation) % 360);
     else if (t->part->codec == SG_CODEC_H264)
-        snprintf(text, sizeof(text), "h264_mp4toannexb");
+        snprintf(text, sizeof(text), "h264_mp4toannexb,dump_extra=freq=keyframe");
     else if (t->part->codec == SG_CODEC_HEVC)
         snprintf(text, sizeof(text), "hevc_mp4toannexb");
     else
@@ -79,14 +88,30 @@ static enum sg_error filter_open(struct ts_mux *m, struct track_out *t, const AV
     return av_bsf_init(t->filter) < 0 ? SG_ERR_UNPROCESSABLE : SG_OK;
 }
 
+static int64_t frame_time(const struct track_out *t)
+{
+    int64_t frame = INT64_MAX;
+    for (uint32_t i = 1; i < t->part->samples; i++) {
+        int64_t delta = t->samples[i].dts - t->samples[i - 1].dts;
+        frame = delta < frame ? delta : frame;
+    }
+    return frame == INT64_MAX
+               ? frame
+               : av_rescale_q(frame, (AVRational){1, (int)t->part->timescale}, TS_TIME);
+}
+
 static enum sg_error track_open(struct ts_mux *m, struct track_out *t,
                                 const struct media_part *part)
 {
     t->part = part;
+    if (part->samples == 0)
+        return SG_OK;
     if (part->stream >= m->source->fmt->nb_streams)
         return SG_ERR_INVALID;
     const AVStream *from = m->source->fmt->streams[part->stream];
     enum sg_error err = sgav_samples_read(m->source, part, &t->samples);
+    if (!err)
+        t->frame = frame_time(t);
     if (err || (err = filter_open(m, t, from)))
         return err;
     t->to = avformat_new_stream(m->mux, NULL);
@@ -94,6 +119,7 @@ static enum sg_error track_open(struct ts_mux *m, struct track_out *t,
                                           t->filter ? t->filter->par_out : from->codecpar) < 0)
         return SG_ERR_NO_MEMORY;
     t->to->codecpar->codec_tag = 0;
+    t->to->id = part->kind == SG_TRACK_VIDEO ? PID_VIDEO : PID_AUDIO;
     t->to->time_base = TS_TIME;
     const AVDictionaryEntry *language = av_dict_get(from->metadata, "language", NULL, 0);
     if (language && part->kind == SG_TRACK_AUDIO &&
@@ -141,6 +167,19 @@ static int64_t ts_time(int64_t t, const struct media_part *part)
            (int64_t)SG_TIMELINE_OFFSET_S * TS_TIME.den;
 }
 
+/* One PES packet carries one time stamp and several audio frames, taken to follow each other: where
+ * they do not, it must end. */
+static enum sg_error flush_at_gap(struct ts_mux *m, const struct track_out *t)
+{
+    const struct fmp4_sample *s = &t->samples[t->next];
+    if (t->part->kind != SG_TRACK_AUDIO || t->next == 0)
+        return SG_OK;
+    int64_t delta = ts_time(s->dts, t->part) - ts_time(s[-1].dts, t->part);
+    if (t->next > 1 && delta <= t->frame + TS_GAP)
+        return SG_OK;
+    return av_write_frame(m->mux, NULL) < 0 ? SG_ERR_UNPROCESSABLE : SG_OK;
+}
+
 static enum sg_error write_packet(struct ts_mux *m, struct track_out *t)
 {
     if (t->filter) {
@@ -162,7 +201,9 @@ static enum sg_error write_sample(struct ts_mux *m, struct track_out *t)
     if (s->size > INT32_MAX - AV_INPUT_BUFFER_PADDING_SIZE ||
         av_new_packet(m->packet, (int)s->size) < 0)
         return SG_ERR_NO_MEMORY;
-    enum sg_error err = sgav_samples_copy(m->source, s, 1, m->packet->data);
+    enum sg_error err = flush_at_gap(m, t);
+    if (!err)
+        err = sgav_samples_copy(m->source, s, 1, m->packet->data);
     if (err) {
         av_packet_unref(m->packet);
         return err;

@@ -119,22 +119,13 @@ static enum sg_error ts_parts(const struct sg_render *r, struct media_call *c)
         return SG_OK;
     }
     c->rotation = main->rotation;
-    if (r->number < main->n_segments) {
+    if (r->number < main->n_segments)
         c->parts[c->n_parts++] = part_of(main, r->number, r->number + 1);
-    } else { /* no samples, but the program stays the same */
-        c->parts[c->n_parts] = part_of(main, main->n_segments - 1, main->n_segments);
-        c->parts[c->n_parts++].samples = 0;
-    }
-    if (!audio)
-        return SG_OK;
-    uint32_t first, end;
-    timeline_audio_of(main, audio, r->number, &first, &end);
-    if (first < end) {
+    uint32_t first = 0, end = 0;
+    if (audio)
+        timeline_audio_of(main, audio, r->number, &first, &end);
+    if (first < end)
         c->parts[c->n_parts++] = part_of(audio, first, end);
-    } else {
-        c->parts[c->n_parts] = part_of(audio, 0, 1);
-        c->parts[c->n_parts++].samples = 0;
-    }
     return SG_OK;
 }
 

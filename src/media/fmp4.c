@@ -101,9 +101,17 @@ enum sg_error fmp4_write_header(const struct fmp4_fragment *f, uint8_t *out, siz
     return p == out + overhead ? SG_OK : SG_ERR_INTERNAL;
 }
 
-int64_t fmp4_squeeze_step(uint32_t timescale)
+/* The distance of two squeezed frames: distinct at `timescale` and, rounded, at 90 kHz; and more
+ * than a thousandth of a visible frame's time, since some players take a larger change of pace for
+ * a discontinuity. */
+static int64_t squeeze_step(const struct fmp4_sample *samples, uint32_t n, uint32_t timescale)
 {
-    return timescale / 90000 + (timescale % 90000 != 0);
+    int64_t step = timescale / 90000 + (timescale % 90000 != 0), pace = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (samples[i].dts - samples[i - 1].dts > pace &&
+            samples[i].dts - samples[i - 1].dts < timescale)
+            pace = samples[i].dts - samples[i - 1].dts;
+    return pace / 1000 + 1 > step ? pace / 1000 + 1 : step;
 }
 
 static int by_pts(const void *a, const void *b)
@@ -154,7 +162,7 @@ static void pack_late(struct fmp4_sample *samples, uint32_t n, struct fmp4_sampl
     }
 }
 
-enum sg_error fmp4_squeeze(struct fmp4_sample *samples, uint32_t n, int64_t step)
+enum sg_error fmp4_squeeze(struct fmp4_sample *samples, uint32_t n, uint32_t timescale)
 {
     uint32_t discards = 0, lead = n, early = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -170,6 +178,7 @@ enum sg_error fmp4_squeeze(struct fmp4_sample *samples, uint32_t n, int64_t step
     for (uint32_t i = 0; i < n; i++)
         order[i] = &samples[i];
     qsort(order, n, sizeof(struct fmp4_sample *), by_pts);
+    int64_t step = squeeze_step(samples, n, timescale);
     while (order[early]->discard)
         early++;
     pack_late(samples, n, order, step);

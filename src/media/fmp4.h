@@ -34,12 +34,11 @@ uint64_t fmp4_overhead(bool video, uint32_t n);
  * timeline's offset; an mdat of 4 GiB). */
 enum sg_error fmp4_write_header(const struct fmp4_fragment *f, uint8_t *out,
                                 size_t size) SG_NODISCARD;
-/* The distance of two squeezed frames: distinct at `timescale` and, rounded, at 90 kHz. */
-int64_t fmp4_squeeze_step(uint32_t timescale);
 /* Moves the discarded frames of one segment (decode order) out of sight: those shown before the
  * first visible frame to just before it, others to just after the visible frame they follow, `step`
  * apart and in their order. Decode times stay rising and not after presentation times. Nothing
  * happens without discarded frames. NO_MEMORY. */
-enum sg_error fmp4_squeeze(struct fmp4_sample *samples, uint32_t n, int64_t step) SG_NODISCARD;
+enum sg_error fmp4_squeeze(struct fmp4_sample *samples, uint32_t n,
+                           uint32_t timescale) SG_NODISCARD;
 
 #endif

@@ -202,7 +202,7 @@ static bool video_holds(const struct sg_track *t)
 
 static bool track_holds(const struct sg_track *t, uint32_t number)
 {
-    if (!is_token(t->name, "-") || !is_token(t->codec_name, "_-") || !is_token(t->codecs, ".") ||
+    if (!is_token(t->name, "-") || !is_token(t->codec_name, "_-") || !is_token(t->codecs, ".-") ||
         !is_token(t->language, "-"))
         return false;
     if (!sg_str_is_utf8(t->title, strlen(t->title)) ||

@@ -47,6 +47,9 @@ static void rows_of_muxed(const struct sg_track *video, const struct sg_track *a
 {
     rows_of_track(video, true, out);
     uint32_t tail = timeline_first_tail(video, audio);
+    int64_t heard_us = audio->start > 0 ? timeline_us(audio->start, audio->timescale) : 0;
+    if (heard_us < out->row[0].start_us)
+        out->row[0].start_us = heard_us;
     struct row *last = &out->row[out->n - 1];
     int64_t audio_us =
         tail < audio->n_segments
