@@ -82,11 +82,37 @@ static void find_known(struct sg_exchange *x)
     }
 }
 
+/* First of all: a refusal at any step must know whether a body is still to come, since then the
+ * connection ends with it. */
+static enum sg_error read_framing(struct sg_exchange *x)
+{
+    struct sg_request *req = &x->req;
+    const char *length = x->known[KNOWN_CONTENT_LENGTH];
+    if (x->known[KNOWN_TRANSFER_ENCODING]) {
+        if (length || strcmp(x->known[KNOWN_TRANSFER_ENCODING], "chunked") != 0) {
+            return SG_ERR_MALFORMED;
+        }
+        req->chunked = true;
+    } else if (length) {
+        if (sg_str_to_u64(length, strlen(length), INT64_MAX, &req->content_length) != SG_OK) {
+            return SG_ERR_MALFORMED;
+        }
+        req->has_content_length = true;
+    }
+    x->wants_body = req->chunked || req->content_length > 0;
+    return SG_OK;
+}
+
 enum sg_error sg_step_id(struct sg_exchange *x)
 {
     struct sg_request *req = &x->req;
     enum sg_error err = trim_values(req);
     find_known(x);
+    if (read_framing(x) != SG_OK) {
+        x->wants_body = true; /* its end is unknown */
+        x->route_err =
+            sg_request_fail(req, SG_ERR_MALFORMED, NULL, "The length of the content is unclear");
+    }
     const char *given = x->known[KNOWN_REQUEST_ID];
     if (given && is_request_id(given)) {
         memcpy(req->id, given, strlen(given) + 1);
@@ -315,32 +341,9 @@ static uint64_t body_bound(const struct sg_exchange *x)
     }
 }
 
-static enum sg_error read_framing(struct sg_exchange *x)
-{
-    struct sg_request *req = &x->req;
-    const char *length = x->known[KNOWN_CONTENT_LENGTH];
-    if (x->known[KNOWN_TRANSFER_ENCODING]) {
-        if (length || strcmp(x->known[KNOWN_TRANSFER_ENCODING], "chunked") != 0) {
-            return SG_ERR_MALFORMED;
-        }
-        req->chunked = true;
-    } else if (length) {
-        if (sg_str_to_u64(length, strlen(length), INT64_MAX, &req->content_length) != SG_OK) {
-            return SG_ERR_MALFORMED;
-        }
-        req->has_content_length = true;
-    }
-    x->wants_body = req->chunked || req->content_length > 0;
-    return SG_OK;
-}
-
 enum sg_error sg_step_size(struct sg_exchange *x)
 {
     struct sg_request *req = &x->req;
-    if (read_framing(x) != SG_OK) {
-        x->wants_body = true; /* its end is unknown */
-        return sg_request_fail(req, SG_ERR_MALFORMED, NULL, "The length of the content is unclear");
-    }
     x->body_bound = body_bound(x);
     if (req->content_length > x->body_bound) {
         return sg_request_fail(req, SG_ERR_TOO_LARGE, NULL,

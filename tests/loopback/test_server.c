@@ -1,0 +1,305 @@
+/* A real server on a real socket: bodies, early answers, deadlines, and how it stops. */
+#include <poll.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "streamgate/base/metrics.h"
+
+#include "loopback_support.h"
+
+static struct loop loop;
+static struct sg_server *server;
+
+static int setup(void **state)
+{
+    (void)state;
+    static const char *const overrides[] = {"server.listen=127.0.0.1:0",
+                                            "ratelimit.enabled=false",
+                                            "server.header_timeout=700ms",
+                                            "server.idle_timeout=2500ms",
+                                            "upload.max_size=8MiB",
+                                            "server.io_threads=2",
+                                            NULL};
+    loop_open(&loop, overrides, false);
+    assert_int_equal(sg_server_start(&loop.svc, &server), SG_OK);
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    sg_server_stop(&server, 2000);
+    assert_null(server);
+    loop_close(&loop);
+    return 0;
+}
+
+static int dial(void)
+{
+    return loop_connect(sg_server_port(server));
+}
+
+static void say(int fd, const char *text)
+{
+    loop_write(fd, text, strlen(text));
+}
+
+static void expect_status(int fd, unsigned status)
+{
+    char *text = loop_read_one(fd, 5000);
+    char want[16];
+    (void)snprintf(want, sizeof want, "HTTP/1.1 %u", status);
+    if (strncmp(text, want, strlen(want)) != 0)
+        fail_msg("wanted %s, got %s", want, text);
+    free(text);
+}
+
+static void expect_closed(int fd, int within_ms)
+{
+    bool closed;
+    size_t len;
+    char *text = loop_read_all(fd, within_ms, &closed, &len);
+    free(text);
+    assert_true(closed);
+}
+
+static void put_head(int fd, const char *name, size_t len, const char *more)
+{
+    char head[512];
+    (void)snprintf(head, sizeof head,
+                   "PUT /t/upload/%s HTTP/1.1\r\nHost: h\r\nAuthorization: %s\r\nContent-Length: "
+                   "%zu\r\n%s\r\n",
+                   name, loop_bearer(&loop, LOOP_CREATOR), len, more);
+    say(fd, head);
+}
+
+static void test_upload(void **state)
+{
+    (void)state;
+    static char body[3 << 20];
+    memset(body, 'x', sizeof body);
+    memset(&loop_seen, 0, sizeof loop_seen);
+    int fd = dial();
+    for (int i = 0; i < 3; i++) {
+        put_head(fd, "x", sizeof body, "");
+        loop_write(fd, body, sizeof body);
+        expect_status(fd, 201);
+    }
+    assert_int_equal(loop_seen.upload_bytes, 3 * sizeof body);
+    assert_int_equal(loop_seen.upload_ends, 3);
+    close(fd);
+}
+
+static void test_continue(void **state)
+{
+    (void)state;
+    int fd = dial();
+    put_head(fd, "blocks", 3, "Expect: 100-continue\r\n");
+    expect_status(fd, 100);
+    say(fd, "abc");
+    expect_status(fd, 201);
+    /* Refused: no 100 before it, and then the connection ends. */
+    put_head(fd, "x", 100 << 20, "Expect: 100-continue\r\n");
+    expect_status(fd, 413);
+    expect_closed(fd, 3000);
+    close(fd);
+}
+
+/* The client sends on without looking: it still gets the answer, not a reset. */
+static void test_early_answer(void **state)
+{
+    (void)state;
+    static char body[6 << 20];
+    memset(body, 'x', sizeof body);
+    static const struct {
+        const char *name;
+        size_t len;
+        unsigned status;
+    } cases[] = {{"refused", sizeof body, 507}, {"x", 100 << 20, 413}, {"y", sizeof body, 422}};
+    for (size_t i = 0; i < SG_ARRAY_LEN(cases); i++) {
+        int fd = dial();
+        body[100000] = cases[i].status == 422 ? '!' : 'x';
+        put_head(fd, cases[i].name, cases[i].len, "");
+        loop_write(fd, body, sizeof body);
+        expect_status(fd, cases[i].status);
+        shutdown(fd, SHUT_WR);
+        expect_closed(fd, 3000);
+        close(fd);
+    }
+}
+
+static void test_work(void **state)
+{
+    (void)state;
+    int fd = dial();
+    for (int i = 0; i < 200; i++) {
+        say(fd, "GET /t/block HTTP/1.1\r\nHost: h\r\n\r\n");
+        expect_status(fd, 200);
+        say(fd, "GET /t/pend?twice HTTP/1.1\r\nHost: h\r\n\r\n");
+        expect_status(fd, 200);
+        say(fd, "GET /t/pend?pool HTTP/1.1\r\nHost: h\r\n\r\n");
+        expect_status(fd, 200);
+        say(fd, "GET /t/pend?before HTTP/1.1\r\nHost: h\r\n\r\n");
+        expect_status(fd, 200);
+    }
+    close(fd);
+}
+
+static void test_file_and_ranges(void **state)
+{
+    (void)state;
+    int fd = dial();
+    say(fd, "GET /t/file HTTP/1.1\r\nHost: h\r\n\r\n");
+    char *text = loop_read_one(fd, 5000);
+    char *body = strstr(text, "\r\n\r\n");
+    assert_non_null(body);
+    assert_int_equal(strlen(body + 4), 1 << 20);
+    assert_int_equal(strspn(body + 4, "f"), 1 << 20);
+    free(text);
+    say(fd, "GET /t/file HTTP/1.1\r\nHost: h\r\nRange: bytes=0-1,5-6\r\n\r\n");
+    text = loop_read_one(fd, 5000);
+    assert_int_equal(strncmp(text, "HTTP/1.1 206", 12), 0);
+    assert_non_null(strstr(text, "Content-Range: bytes 5-6/1048576\r\n\r\nff\r\n--"));
+    free(text);
+    say(fd, "GET /t/file HTTP/1.1\r\nHost: h\r\nIf-None-Match: \"file\"\r\n\r\n");
+    /* A 304 announces the length it does not send. */
+    char head[2048] = {0};
+    size_t at = 0;
+    while (!strstr(head, "\r\n\r\n") && recv(fd, head + at, 1, 0) == 1 && at < sizeof head - 2)
+        at++;
+    assert_int_equal(strncmp(head, "HTTP/1.1 304", 12), 0);
+    assert_non_null(strstr(head, "Content-Length: 1048576\r\n"));
+    say(fd, "GET /t/hello HTTP/1.1\r\nHost: h\r\n\r\n");
+    expect_status(fd, 200);
+    close(fd);
+}
+
+static double reaped(void)
+{
+    return sg_metric_read(SG_METRIC_REAPED_CONNECTIONS, SG_METRIC_ALL);
+}
+
+/* One byte now and then keeps the connection from being idle; the head's deadline ends it all the
+ * same. Also after a request. */
+static void test_slow_head(void **state)
+{
+    (void)state;
+    static const char head[] =
+        "GET /t/hello HTTP/1.1\r\nHost: h\r\nX-Slow: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    for (int used = 0; used < 2; used++) {
+        int fd = dial();
+        double before = reaped();
+        if (used) {
+            say(fd, "GET /t/hello HTTP/1.1\r\nHost: h\r\n\r\n");
+            expect_status(fd, 200);
+        }
+        struct pollfd p = {.fd = fd, .events = POLLIN};
+        uint64_t begin = sg_clock_mono_ms();
+        for (size_t i = 0; i < sizeof head - 1 && poll(&p, 1, 100) == 0; i++)
+            loop_write(fd, head + i, 1);
+        uint64_t took = sg_clock_mono_ms() - begin;
+        assert_in_range(took, 600, 4000);
+        expect_closed(fd, 2000);
+        for (int i = 0; i < 200 && reaped() <= before; i++)
+            (void)poll(NULL, 0, 10); /* counted after the scan that closed it */
+        assert_true(reaped() > before);
+        close(fd);
+    }
+}
+
+static void test_idle(void **state)
+{
+    (void)state;
+    int fd = dial();
+    say(fd, "GET /t/hello HTTP/1.1\r\nHost: h\r\n\r\n");
+    expect_status(fd, 200);
+    uint64_t begin = sg_clock_mono_ms();
+    expect_closed(fd, 6000);
+    assert_in_range(sg_clock_mono_ms() - begin, 1500, 5000);
+    close(fd);
+}
+
+static void test_dropped(void **state)
+{
+    (void)state;
+    memset(&loop_seen, 0, sizeof loop_seen);
+    for (int i = 0; i < 20; i++) {
+        int fd = dial();
+        put_head(fd, "x", 1000, "");
+        say(fd, "abc");
+        if (i % 2) {
+            const struct linger now = {.l_onoff = 1};
+            assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now), 0);
+        }
+        close(fd);
+        fd = dial();
+        say(fd, "GET /t/block HTTP/1.1\r\nHost: h\r\n\r\n");
+        close(fd);
+    }
+    for (int i = 0; i < 500 && loop_seen.frees < 20; i++)
+        (void)poll(NULL, 0, 10);
+    assert_int_equal(loop_seen.frees, loop_seen.upload_begins);
+    assert_int_equal(loop_seen.upload_ends, 0);
+}
+
+/* Requests in flight finish; the port is free afterwards. */
+static void test_stop(void **state)
+{
+    (void)state;
+    struct sg_server *own = NULL;
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(sg_server_start(&loop.svc, &own), SG_OK);
+        int fds[8];
+        for (int k = 0; k < 8; k++) {
+            fds[k] = loop_connect(sg_server_port(own));
+            say(fds[k], "GET /t/pend?pool HTTP/1.1\r\nHost: h\r\n\r\n");
+        }
+        for (int k = 0; k < 4; k++)
+            expect_status(fds[k], 200);
+        uint64_t begin = sg_clock_mono_ms();
+        sg_server_stop(&own, 2000);
+        assert_true(sg_clock_mono_ms() - begin < 2000);
+        for (int k = 0; k < 8; k++)
+            close(fds[k]);
+    }
+}
+
+static void test_bad_listen(void **state)
+{
+    (void)state;
+    static const char *const bad[] = {"server.listen=nonsense",
+                                      "server.listen=127.0.0.1:", "server.listen=[::1:80"};
+    struct sg_config *real = atomic_load(&loop.svc.config);
+    for (size_t i = 0; i < SG_ARRAY_LEN(bad); i++) {
+        const struct sg_config_params params = {.overrides = &bad[i], .n_overrides = 1};
+        struct sg_text mistakes = {0};
+        struct sg_config *config = NULL;
+        struct sg_server *none = NULL;
+        if (sg_config_load(&params, &mistakes, &config) == SG_OK) {
+            atomic_store(&loop.svc.config, config);
+            assert_int_equal(sg_server_start(&loop.svc, &none), SG_ERR_CONFIG);
+            assert_null(none);
+            sg_config_unref(config);
+        }
+        sg_text_free(&mistakes);
+        atomic_store(&loop.svc.config, real);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_upload),
+        cmocka_unit_test(test_continue),
+        cmocka_unit_test(test_early_answer),
+        cmocka_unit_test(test_work),
+        cmocka_unit_test(test_file_and_ranges),
+        cmocka_unit_test(test_slow_head),
+        cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_dropped),
+        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_bad_listen),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
