@@ -16,6 +16,7 @@ import support
 from support import Daemon, made, path_of
 
 WORK = os.path.join(support.CLIPS, "bench")
+HERE = os.path.dirname(os.path.abspath(__file__))
 LIMITS = {f"ratelimit.{name}": "100000000/100000000" for name in ("default", "streaming", "upload", "metadata")}
 CONNECTIONS = 64
 
@@ -318,7 +319,9 @@ def callgrind_instructions(requests):
     """(of our program's own code, of all code) that `requests` hot segment requests leave behind."""
     folder = tempfile.mkdtemp(prefix="streamgate-callgrind-")
     out = os.path.join(folder, "out")
-    one = Daemon({**LIMITS, "server.io_threads": "1"})
+    shim = os.path.join(folder, "exec_real.so")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O2", "-D_GNU_SOURCE", "-o", shim, os.path.join(HERE, "exec_real.c")], check=True)
+    one = Daemon({**LIMITS, "server.io_threads": "1"}, environment={"LD_PRELOAD": shim, "SG_BENCH_EXE": support.BIN})
     # The counters are zeroed before the requests; the difference of two runs leaves out what each has once.
     one.command = lambda *words: ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", "--separate-threads=no",
                                   "--trace-children=no", "--instr-atstart=yes", "--quiet", support.BIN, *words]

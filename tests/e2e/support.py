@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -85,7 +86,6 @@ class Daemon:
         self.log_path = os.path.join(self.dir, "daemon.log")
         self.settings = {**GENEROUS, **(settings or {})}
         self.arguments, self.environment = list(arguments), environment or {}
-        self.notified, self.buffer = [], ""
         self.process = None
         self.log_start = 0
 
@@ -111,6 +111,9 @@ class Daemon:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             env=environment, preexec_fn=raise_descriptor_limit)
         self.pidfd = os.pidfd_open(self.process.pid)
+        self.notified, self.ended, self.news = [], False, threading.Condition()
+        self.listener = threading.Thread(target=self.listen, daemon=True)
+        self.listener.start()
         self.wait_notified("READY=1", 30)
         with open(os.path.join(self.data, "admin.key"), encoding="ascii") as file:
             self.admin_key = file.read().strip()
@@ -118,25 +121,33 @@ class Daemon:
         self.anonymous = Client(self.port)
         return self
 
-    def wait_notified(self, text, seconds):
-        """Waits until a notification line says `text`, or starts with it when it ends in '='."""
-        deadline = time.monotonic() + seconds * SLOW
+    def listen(self):
+        """A service manager reads all the time; a daemon that notifies would block otherwise."""
         poll = select.poll()
         poll.register(self.notify, select.POLLIN)
         poll.register(self.pidfd, select.POLLIN)
         while True:
-            for number, line in enumerate(self.notified):
-                if line == text or (text.endswith("=") and line.startswith(text)):
-                    del self.notified[:number + 1]
-                    return line
-            left = deadline - time.monotonic()
-            events = dict(poll.poll(max(0, left) * 1000))
-            if self.notify.fileno() in events:
-                self.notified += self.notify.recv(65536).decode().splitlines()
-            elif self.pidfd in events:
-                raise AssertionError(f"the daemon ended with {self.process.wait()}:\n{self.log()[-4000:]}")
-            elif not events:
-                raise AssertionError(f"no notification {text!r} within {seconds * SLOW:.0f} s:\n{self.log()[-4000:]}")
+            events = dict(poll.poll())
+            with self.news:
+                if self.notify.fileno() in events:
+                    self.notified += self.notify.recv(65536).decode().splitlines()
+                else:
+                    self.ended = True
+                self.news.notify_all()
+                if self.ended:
+                    return
+
+    def wait_notified(self, text, seconds):
+        """Waits until a notification line says `text`; later calls see only what came after it."""
+        deadline = time.monotonic() + seconds * SLOW
+        with self.news:
+            while text not in self.notified:
+                left = deadline - time.monotonic()
+                if self.ended or left <= 0:
+                    state = "the daemon ended" if self.ended else f"waited {seconds * SLOW:.0f} s"
+                    raise AssertionError(f"no notification {text!r}: {state}:\n{self.log()[-4000:]}")
+                self.news.wait(left)
+            del self.notified[:self.notified.index(text) + 1]
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -169,6 +180,7 @@ class Daemon:
 
     def release(self):
         self.process = None
+        self.listener.join()
         os.close(self.pidfd)
         self.notify.close()
 
@@ -248,6 +260,10 @@ class DaemonCase(unittest.TestCase):
             self.assertTrue(problem["type"].endswith("/" + slug) or problem["type"].endswith(":" + slug)
                             or problem["type"] == slug, problem["type"])
         return problem
+
+    def assertNothingStaged(self):
+        """The file of a refused upload goes when its connection is finished, just after the answer."""
+        eventually(lambda: not self.daemon.files("incoming"), 5, "an empty folder of staged uploads")
 
     def uploaded(self, clip, client=None, name=None):
         response = (client or self.admin).upload(clip, name)
@@ -368,6 +384,14 @@ def made(name, make):
             make(path + ".part")
             os.rename(path + ".part", path)
     return path
+
+
+def sparse(size):
+    """A maker for made(): a file of `size` zeros that takes no room."""
+    def make(path):
+        with open(path, "wb") as file:
+            file.truncate(size)
+    return make
 
 
 # ---- raw sockets ----

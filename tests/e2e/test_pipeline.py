@@ -71,8 +71,12 @@ class Pipeline(support.DaemonCase):
                      "create_metadata_success_total", "build_info", "process_resident_memory_bytes"):
             self.assertGreater(support.metric_sum(text, name), 0, name)
         with open(f"{support.ROOT}/include/streamgate/base/metrics.def", encoding="utf-8") as table:
-            for name, kind in re.findall(r'^SG_METRIC\(\w+,\s*"(\w+)",\s*(\w+)', table.read(), re.MULTILINE):
-                self.assertIn(f"# TYPE streamgate_{name} ", text)
+            rows = re.findall(r'^SG_METRIC\(\w+,\s*"(\w+)",\s*(\w+),\s*"(\w*)', table.read(), re.MULTILINE)
+        self.assertGreater(len(rows), 50)
+        for name, kind, label in rows:
+            # Those with labels appear with their first series.
+            if not label and kind in ("COUNTER", "GAUGE"):
+                self.assertTrue(f"# TYPE streamgate_{name} {kind.lower()}\n" in text, name)
         newer = self.anonymous.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
         self.assertTrue(newer.header("Content-Type").startswith("application/openmetrics-text"))
         self.assertTrue(newer.body.endswith(b"# EOF\n"))
