@@ -49,11 +49,18 @@ static void run_call(struct av_worker *worker, const struct media_call *call, in
     close(an.body_fd);
 }
 
+void dump_probe_as(struct av_worker *worker, const char *key, int fd,
+                   const struct sg_media_limits *limits, struct dump_reply *out)
+{
+    struct media_call call = {.op = MEDIA_OP_PROBE, .limits = *limits};
+    snprintf(call.key, sizeof(call.key), "%s", key);
+    run_call(worker, &call, fd, out);
+}
+
 void dump_probe(struct av_worker *worker, int fd, const struct sg_media_limits *limits,
                 struct dump_reply *out)
 {
-    struct media_call call = {.op = MEDIA_OP_PROBE, .key = "file", .limits = *limits};
-    run_call(worker, &call, fd, out);
+    dump_probe_as(worker, "file", fd, limits, out);
 }
 
 void dump_render(struct av_worker *worker, const struct sg_render *render, struct dump_reply *out)

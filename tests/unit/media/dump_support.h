@@ -19,6 +19,8 @@ struct dump_reply {
 /* fd stays the caller's. */
 void dump_probe(struct av_worker *worker, int fd, const struct sg_media_limits *limits,
                 struct dump_reply *out);
+void dump_probe_as(struct av_worker *worker, const char *key, int fd,
+                   const struct sg_media_limits *limits, struct dump_reply *out);
 void dump_render(struct av_worker *worker, const struct sg_render *render, struct dump_reply *out);
 /* Playlists, init and media segments, poster.jpg, laid out as the URLs are, so that ffmpeg plays
  * outdir/master.m3u8. Returns an exit status; prints what it did and how long it took. */

@@ -1,0 +1,40 @@
+/* The index as a media process gone wrong might send it: the decoder must refuse or give one whose
+ * playlists can be written. */
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "streamgate/media/index.h"
+#include "streamgate/media/playlist.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void check(enum sg_error err, struct sg_buf *buf)
+{
+    if (err == SG_OK)
+        sg_buf_unref(buf);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    struct sg_media_index *index = NULL;
+    if (sg_media_index_decode(data, size, &index) != SG_OK)
+        return 0;
+    for (int ts = 0; ts < 2; ts++) {
+        struct sg_buf *buf = NULL;
+        enum sg_error err = sg_playlist_master(index, ts, &buf);
+        check(err, buf);
+        for (uint32_t i = 0; i < index->n_tracks; i++) {
+            buf = NULL;
+            err = sg_playlist_media(index, &index->tracks[i], ts, &buf);
+            check(err, buf);
+        }
+    }
+    void *bytes = NULL;
+    size_t len = 0;
+    if (sg_media_index_encode(index, &bytes, &len) != SG_OK || len != size)
+        abort(); /* one form for one index */
+    free(bytes);
+    sg_media_index_unref(index);
+    return 0;
+}

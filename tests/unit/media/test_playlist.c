@@ -1,0 +1,155 @@
+/* Playlists of indexes made by hand, to the letter. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "streamgate/media/playlist.h"
+
+#include "index_support.h"
+#include "support/unit.h"
+
+static void expect(enum sg_error err, struct sg_buf *buf, const char *want)
+{
+    assert_int_equal(err, SG_OK);
+    char *text = strndup((const char *)buf->data, buf->len);
+    assert_non_null(text);
+    assert_string_equal(text, want);
+    free(text);
+    sg_buf_unref(buf);
+}
+
+static void master_fmp4(void **state)
+{
+    (void)state;
+    struct hand_index h;
+    struct sg_buf *buf = NULL;
+    hand_index_fill(&h, true);
+    /* video: peak 1.2 MB in 6 s = 1600000, average 2 MB in 14.5 s; audio: the tail, 72000 bytes
+     * in 4.472 s = 128802 */
+    enum sg_error err = sg_playlist_master(&h.index, false, &buf);
+    expect(err, buf,
+           "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n"
+           "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"audio\",LANGUAGE=\"en\",DEFAULT=YES,"
+           "AUTOSELECT=YES,"
+           "CHANNELS=\"2\",URI=\"audio/index.m3u8\"\n"
+           "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"Die "
+           "'Fassung'\",LANGUAGE=\"de\",DEFAULT=NO,"
+           "AUTOSELECT=YES,CHANNELS=\"2\",URI=\"audio-2/index.m3u8\"\n"
+           "#EXT-X-STREAM-INF:BANDWIDTH=1728803,AVERAGE-BANDWIDTH=1231306,CODECS=\"avc1.64001f,"
+           "mp4a.40.2\","
+           "RESOLUTION=1280x720,FRAME-RATE=23.976,AUDIO=\"audio\"\noriginal/index.m3u8\n");
+}
+
+static void master_ts(void **state)
+{
+    (void)state;
+    struct hand_index h;
+    struct sg_buf *buf = NULL;
+    hand_index_fill(&h, false);
+    enum sg_error err = sg_playlist_master(&h.index, true, &buf);
+    expect(err, buf,
+           "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-INDEPENDENT-SEGMENTS\n"
+           "#EXT-X-STREAM-INF:BANDWIDTH=1706667,AVERAGE-BANDWIDTH=930527,CODECS=\"avc1.64001f,mp4a."
+           "40.2\","
+           "RESOLUTION=1280x720,FRAME-RATE=23.976\noriginal/index-ts.m3u8\n");
+    h.index.ts = false;
+    assert_int_equal(sg_playlist_master(&h.index, true, &buf), SG_ERR_UNSUPPORTED_MEDIA);
+    assert_int_equal(sg_playlist_media(&h.index, &h.tracks[0], true, &buf),
+                     SG_ERR_UNSUPPORTED_MEDIA);
+}
+
+static void media_fmp4(void **state)
+{
+    (void)state;
+    struct hand_index h;
+    struct sg_buf *buf = NULL;
+    hand_index_fill(&h, false);
+    enum sg_error err = sg_playlist_media(&h.index, &h.tracks[0], false, &buf);
+    expect(
+        err, buf,
+        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-"
+        "PLAYLIST-TYPE:VOD\n"
+        "#EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:6.000000,\nseg-0.m4s\n"
+        "#EXTINF:6.000000,\nseg-1.m4s\n#EXTINF:2.500000,\nseg-2.m4s\n#EXT-X-ENDLIST\n");
+}
+
+/* Audio that outlasts the video adds a tail to the muxed form; the segment before it lasts until
+ * the tail begins. */
+static void media_ts_with_tail(void **state)
+{
+    (void)state;
+    struct hand_index h;
+    struct sg_buf *buf = NULL;
+    hand_index_fill(&h, false);
+    enum sg_error err = sg_playlist_media(&h.index, &h.tracks[0], true, &buf);
+    expect(err, buf,
+           "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-TARGETDURATION:6\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-"
+           "PLAYLIST-TYPE:VOD\n"
+           "#EXT-X-INDEPENDENT-SEGMENTS\n#EXTINF:6.000000,\nseg-0.ts\n#EXTINF:6.000000,\nseg-1.ts\n"
+           "#EXTINF:2.528000,\nseg-2.ts\n#EXTINF:4.472000,\nseg-3.ts\n#EXT-X-ENDLIST\n");
+    assert_int_equal(sg_playlist_media(&h.index, &h.tracks[1], true, &buf),
+                     SG_ERR_UNSUPPORTED_MEDIA);
+}
+
+static void audio_only(void **state)
+{
+    (void)state;
+    struct hand_index h;
+    struct sg_buf *buf = NULL;
+    hand_index_fill(&h, false);
+    h.index.tracks = &h.tracks[1];
+    h.index.n_tracks = 1;
+    assert_ptr_equal(sg_media_index_main(&h.index), &h.tracks[1]);
+    enum sg_error err = sg_playlist_master(&h.index, false, &buf);
+    expect(err, buf,
+           "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n"
+           "#EXT-X-STREAM-INF:BANDWIDTH=128802,AVERAGE-BANDWIDTH=127857,CODECS=\"mp4a.40."
+           "2\"\naudio/index.m3u8\n");
+}
+
+/* A thousand segments of 6.006 s at 24000/1001: the sum of what is printed is the duration, to the
+ * microsecond. */
+static void sums_do_not_drift(void **state)
+{
+    (void)state;
+    enum { N = 1000, STEP = 144144 };
+    struct hand_index h;
+    hand_index_fill(&h, false);
+    struct sg_segment *segments = calloc(N, sizeof(*segments));
+    assert_non_null(segments);
+    for (unsigned i = 0; i < N; i++)
+        segments[i] =
+            (struct sg_segment){(int64_t)i * STEP + 7, STEP, (int64_t)i * STEP, 1000, 1000, 144};
+    struct sg_track t = h.tracks[0];
+    t.timescale = 23999; /* no instant falls on a microsecond */
+    t.segments = segments;
+    t.n_segments = N;
+    struct sg_buf *buf = NULL;
+    assert_int_equal(sg_playlist_media(&h.index, &t, false, &buf), SG_OK);
+    char *text = strndup((const char *)buf->data, buf->len);
+    assert_non_null(text);
+    uint64_t sum_us = 0;
+    unsigned n = 0;
+    for (const char *at = text; (at = strstr(at, "#EXTINF:")); n++) {
+        unsigned s, us;
+        at += 8;
+        assert_int_equal(sscanf(at, "%u.%6u,", &s, &us), 2);
+        sum_us += (uint64_t)s * 1000000 + us;
+    }
+    assert_int_equal(n, N);
+    uint64_t exact = (uint64_t)N * STEP * 1000000 / 23999;
+    assert_in_range(sum_us, exact - 1, exact + 1);
+    free(text);
+    sg_buf_unref(buf);
+    free(segments);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(master_fmp4), cmocka_unit_test(master_ts),
+        cmocka_unit_test(media_fmp4),  cmocka_unit_test(media_ts_with_tail),
+        cmocka_unit_test(audio_only),  cmocka_unit_test(sums_do_not_drift),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
