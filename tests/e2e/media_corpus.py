@@ -82,8 +82,8 @@ TS_NOT_OFFERED = {"opus"}
 # Leading pictures of an open group refer to the group before: a segment alone cannot decode them, which ffmpeg remarks on.
 OPEN_GROUPS = {"opengop"}
 
-REFUSED = {  # name -> (maker, slug, HTTP status)
-    "empty": (lambda path: open(path, "wb").close(), {"unprocessable-media"}),
+REFUSED = {  # name -> (maker, slugs of the problem)
+    "empty": (lambda path: open(path, "wb").close(), {"unprocessable-media", "invalid-request"}),
     "text": (lambda path: open(path, "w").write("This is no film.\n" * 50), {"unsupported-media"}),
     "playlist": (lambda path: open(path, "w").write("#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nfile:///etc/passwd\n#EXT-X-ENDLIST\n"),
                  {"unsupported-media"}),
@@ -181,7 +181,7 @@ class Daemon:
         """Returns (slug of the refusal or None, forms {name: playlist to play})."""
         status, asset = self.put(path, name)
         if status != 201 or asset.get("status") != "ready":
-            return asset.get("type", f"status {status} {asset}").rsplit("/", 1)[-1], {}
+            return asset.get("type", f"status {status} {asset}").rsplit(":", 1)[-1], {}
         forms = {}
         for form, key in (("fmp4", "hls"), ("ts", "hls_ts")):
             url = asset["playback"].get(key)

@@ -247,6 +247,13 @@ class DaemonCase(unittest.TestCase):
     def tearDownClass(cls):
         cls.daemon.stop()
 
+    def run(self, result=None):
+        """A daemon that is gone ends the run at once, with its last words."""
+        status = self.daemon.process.poll()
+        if status is not None:
+            raise AssertionError(f"the daemon ended with {status} before {self.id()}:\n{self.daemon.log()[-4000:]}")
+        return super().run(result)
+
     def assertProblem(self, response, status, slug=None):
         """An RFC 9457 answer of this status, or of one of several."""
         wanted = status if isinstance(status, (tuple, list, set)) else (status,)

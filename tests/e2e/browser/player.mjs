@@ -42,6 +42,9 @@ async function play({ url, limit_ms }) {
 
     const result = { url, levels: 0, duration: 0 };
     const parsed = new Promise((done) => hls.on(Hls.Events.MANIFEST_PARSED, (_, data) => done(data)));
+    // Where each track begins in its own source buffer: hls.js shifts both by the same amount.
+    let buffers = {};
+    hls.on(Hls.Events.BUFFER_CREATED, (_, data) => { buffers = data.tracks; });
     hls.attachMedia(video);
     hls.loadSource(url);
     const manifest = await within('the manifest', parsed);
@@ -57,6 +60,12 @@ async function play({ url, limit_ms }) {
         result.first_media_time = (await within('the first frame', first)).mediaTime;
     }
     result.duration = video.duration;
+    result.starts = {};
+    for (const [name, track] of Object.entries(buffers)) {
+        if (track.buffer.buffered.length) {
+            result.starts[name] = track.buffer.buffered.start(0);
+        }
+    }
     await video.play();
     result.after_play = await within('playing', progress());
     // What was decoded of either kind: Chromium counts both.
