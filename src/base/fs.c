@@ -116,6 +116,12 @@ static enum sg_error sync_fd(int fd)
     return fsync(fd) == 0 ? SG_OK : from_errno();
 }
 
+void sg_fs_start_writeback(int fd, uint64_t offset, uint64_t len)
+{
+    /* What goes wrong here is found, and reported, by the sync that follows. */
+    (void)sync_file_range(fd, (off_t)offset, (off_t)len, SYNC_FILE_RANGE_WRITE);
+}
+
 enum sg_error sg_fs_sync_dir(int dirfd, const char *path)
 {
     int fd;

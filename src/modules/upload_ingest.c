@@ -6,6 +6,7 @@
  * already holds. */
 #include "upload_ingest.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -139,6 +140,41 @@ enum sg_error ingest_begin(struct sg_request *req, enum ingest_kind kind, struct
     return err;
 }
 
+/* ---- early writeback: the disk works while the body still arrives, so that the sync at the end is
+ * short ---- */
+
+#define WRITEBACK_BYTES (8u << 20)
+
+struct writeback {
+    int fd; /* its own */
+    uint64_t offset, len;
+};
+
+static void writeback_run(void *arg)
+{
+    struct writeback *w = arg;
+    sg_fs_start_writeback(w->fd, w->offset, w->len);
+    close(w->fd);
+    free(w);
+}
+
+/* A hint only: when anything is short it is left out. */
+static void start_writeback(struct sg_request *req, struct ingest *in)
+{
+    uint64_t from = in->written_back;
+    in->written_back = in->size_bytes;
+    struct writeback *w = malloc(sizeof *w);
+    if (w == NULL)
+        return;
+    *w = (struct writeback){
+        .fd = fcntl(in->fd, F_DUPFD_CLOEXEC, 3), .offset = from, .len = in->size_bytes - from};
+    if (w->fd >= 0 && sg_pool_submit(req->svc->sync, writeback_run, w) == SG_OK)
+        return;
+    if (w->fd >= 0)
+        close(w->fd);
+    free(w);
+}
+
 enum sg_error ingest_write(struct sg_request *req, struct ingest *in, const uint8_t *data,
                            size_t len)
 {
@@ -151,6 +187,8 @@ enum sg_error ingest_write(struct sg_request *req, struct ingest *in, const uint
         return err;
     sg_sha256_update(in->sha, data, len);
     in->size_bytes += len;
+    if (in->size_bytes - in->written_back >= WRITEBACK_BYTES)
+        start_writeback(req, in);
     return SG_OK;
 }
 

@@ -15,6 +15,7 @@ struct ingest {
     int fd;                /* staged file */
     bool published, done;
     uint64_t size_bytes, begun_ns;
+    uint64_t written_back; /* bytes handed to early writeback */
     struct sg_sha256 *sha;
     bool has_digest; /* Content-Digest of the request's content was given */
     uint8_t digest[SG_SHA256_LEN];

@@ -18,6 +18,8 @@ enum sg_error sg_fs_write_all(int fd, const void *data, size_t len) SG_NODISCARD
 enum sg_error sg_fs_pwrite_all(int fd, const void *data, size_t len, uint64_t offset) SG_NODISCARD;
 enum sg_error sg_fs_pread_all(int fd, void *data, size_t len, uint64_t offset) SG_NODISCARD; /* short file: IO */
 enum sg_error sg_fs_fdatasync(int fd) SG_NODISCARD;      /* never retried on the same descriptor */
+/* Asks the kernel to begin writing these bytes out, so that a later sync has less to wait for. A hint: makes nothing durable. May block. */
+void sg_fs_start_writeback(int fd, uint64_t offset, uint64_t len);
 enum sg_error sg_fs_sync_dir(int dirfd, const char *path) SG_NODISCARD; /* "." for dirfd itself */
 /* renameat2 RENAME_NOREPLACE, then fsync of the target's folder. */
 enum sg_error sg_fs_publish(int dirfd, const char *from, const char *to) SG_NODISCARD;
