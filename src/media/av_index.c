@@ -73,10 +73,12 @@ static enum sg_error cutter_finish(struct cutter *c, struct sg_track *t, int64_t
     return SG_OK;
 }
 
+static const int64_t CENTURY_MS = INT64_C(100) * 366 * 86400 * 1000;
+
 /* Within a century: what is farther is refused, so no sum overflows. */
 static bool time_sane(int64_t t, uint32_t tb_den)
 {
-    int64_t bound = (int64_t)tb_den * 86400 * 366 * 100;
+    int64_t bound = CENTURY_MS / 1000 * tb_den;
     return t > -bound && t < bound;
 }
 
@@ -197,6 +199,9 @@ static enum sg_error video_finish(struct sgav_source *source, const AVStream *st
     struct sg_track *t = p->track;
     if (p->shown_total == 0)
         return sgav_fail(SG_ERR_UNPROCESSABLE, why, "The video shows no frame.");
+    if (!p->any_hidden && p->first_dts < -(int64_t)SG_TIMELINE_OFFSET_S * t->stream_tb_den)
+        return sgav_fail(SG_ERR_UNPROCESSABLE, why,
+                         "The file is damaged: its video begins before time 0.");
     p->cut.current.samples -= p->hidden;
     p->cut.current.bytes_ts -= p->hidden_ts;
     p->cut.payload -= p->hidden_bytes;
@@ -360,6 +365,10 @@ static enum sg_error audio_cut(AVStream *stream, struct sg_track *track,
     int n = avformat_index_get_entries_count(stream);
     int64_t first_shown = sgav_audio_first_shown(stream);
     uint32_t boundary = 1;
+    int64_t longest_ms = limits->max_duration_ms < (uint64_t)CENTURY_MS
+                             ? (int64_t)limits->max_duration_ms
+                             : CENTURY_MS;
+    int64_t limit = av_rescale(longest_ms, track->timescale, 1000);
     for (int i = 0; i < n; i++) {
         const AVIndexEntry *e = avformat_index_get_entry(stream, i);
         if (!sgav_audio_kept(stream, e, first_shown))
@@ -367,6 +376,9 @@ static enum sg_error audio_cut(AVStream *stream, struct sg_track *track,
         if (!time_sane(e->timestamp, track->stream_tb_den))
             return SG_ERR_UNPROCESSABLE;
         int64_t t = audio_time(stream, track, e->timestamp);
+        if (t > limit) /* boundaries are counted one by one: bound them first */
+            return sgav_fail(SG_ERR_TOO_LARGE, why, "The audio lasts longer than %llu s.",
+                             (unsigned long long)limits->max_duration_ms / 1000);
         bool cut = false;
         while (grid_compare(grid, boundary, t, track->timescale) >= 0) {
             boundary++;

@@ -6,7 +6,8 @@
 
 #include "av_media.h"
 
-enum { IO_BUFFER_BYTES = 65536 };
+/* Small: walking a fragmented file reads one for each fragment. */
+enum { IO_BUFFER_BYTES = 16384 };
 
 static int reader_read(void *opaque, uint8_t *out, int len)
 {
