@@ -54,7 +54,9 @@ enum sg_guard_reason sg_guard_check(const struct sg_guard_head *head, size_t *pa
 /* libmicrohttpd 0.9.75 parses in place: method, target, version, names and values point into one
  * buffer, in order of arrival; a CR LF became two NULs, a bare LF one; a folded line was copied
  * elsewhere. So in a clean head every piece begins exactly where the one before it must have ended,
- * and the last one ends two line ends before the end of the head. */
+ * and the last one ends two line ends before the end of the head.
+ * What this cannot see: a NUL directly beside a bare LF, which together leave the same two NULs as
+ * CR LF. Both bytes are then taken for the line end, and nothing of either reaches a value. */
 struct sg_guard_memory {
     const char *method, *target, *version;
     size_t target_len; /* when it came: the library later puts NULs into it */

@@ -203,6 +203,7 @@ static enum sg_guard_reason guard(struct conn *c, const char *method, const char
             return SG_GUARD_FRAMING;
         }
         c->head_end = method + c->head_bytes;
+        mhd_idle_learn(c, method);
     }
     return sg_guard_check(&head, path_offset);
 }
@@ -245,6 +246,7 @@ static enum MHD_Result on_head(struct conn *c, const char *method, const char *v
     struct head_collector h;
     h.n = 0;
     heads_remove(c);
+    mhd_idle_remove(c);
     c->stage = CONN_WAITING;
     c->body_expected = c->body_ended = c->expects_continue = c->chunked = false;
     c->response_len = 0;
@@ -372,7 +374,10 @@ void mhd_conn_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
     c->target = NULL;
     c->head_bytes = 0;
     c->stage = CONN_WAITING;
-    watch(c, SG_WATCH_HEAD);
+    uint64_t now_ms = sg_clock_mono_ms();
+    sg_watched_set(&c->watched, SG_WATCH_HEAD, now_ms);
+    mhd_idle_sweep(now_ms);
+    mhd_idle_add(c);
     *con_cls = NULL;
 }
 
@@ -419,6 +424,7 @@ void mhd_conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_contex
                      enum MHD_ConnectionNotificationCode code)
 {
     struct sg_server *s = cls;
+    mhd_idle_sweep(sg_clock_mono_ms());
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         on_start(s, mhd, socket_context);
         return;
@@ -428,6 +434,7 @@ void mhd_conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_contex
         return;
     }
     *socket_context = NULL;
+    mhd_idle_remove(c);
     sg_reaper_remove(s->reaper, &c->watched);
     sg_metric_gauge_add(SG_METRIC_ACTIVE_CONNECTIONS, 0, -1);
     if (c->stage == CONN_HEAD) {

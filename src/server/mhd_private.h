@@ -20,6 +20,7 @@ struct sg_server {
     uint16_t port;
     bool check_memory; /* the library is the one whose parser guard.h describes */
     size_t max_header_bytes;
+    size_t pool_bytes;        /* of one connection in the library */
     uint64_t daemon_idle_ms;  /* idle timeout the daemon was started with */
     _Atomic uint64_t idle_ms; /* the one in force */
     _Atomic uint32_t active;  /* exchanges that are not finished */
@@ -56,6 +57,9 @@ struct conn {
     size_t head_bytes;
     bool body_expected, body_ended, expects_continue, chunked;
     uint64_t response_len;
+    void *pool; /* the library's memory of this connection (mhd_idle.c); NULL: not known */
+    bool pool_checked, rests;
+    struct conn *rest_next, *rest_prev; /* the thread's list of mhd_idle.c */
     struct conn *head_next, *head_prev; /* the thread's list of connections in CONN_HEAD */
 };
 
@@ -71,6 +75,13 @@ void mhd_conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_contex
 /* The library is about to answer a Content-Length it cannot read by itself (in 0.9.75 with a
  * doubled head): answers first. */
 void mhd_conn_bad_length(void);
+
+/* mhd_idle.c; all on the connection's thread. */
+size_t mhd_idle_pool_bytes(size_t wanted); /* the least size whose pages can be given back */
+void mhd_idle_learn(struct conn *c, const char *method); /* at each head, head_bytes set */
+void mhd_idle_add(struct conn *c);                       /* a request is finished */
+void mhd_idle_remove(struct conn *c); /* the next begins, or the connection ends */
+void mhd_idle_sweep(uint64_t now_ms); /* from any callback */
 
 /* mhd_reply.c */
 /* Queues the exchange's response; its body's owner becomes the library. *len: of the body that will

@@ -26,8 +26,6 @@
  * and received. */
 #define SPARE_DESCRIPTORS 512
 #define LEAST_CONNECTIONS 16
-/* The library splits a connection's memory between what it reads and what it writes. */
-#define LEAST_MEMORY_BYTES ((size_t)32 * 1024)
 #define STOP_REPORT_MS 5000
 #define GUARDED_VERSION "0.9.75"
 
@@ -169,8 +167,6 @@ static unsigned io_threads(const struct sg_config *config)
 
 static enum sg_error start_daemon(struct sg_server *s, const struct sg_config *config, bool v6)
 {
-    size_t memory = s->max_header_bytes * 2;
-    memory = memory < LEAST_MEMORY_BYTES ? LEAST_MEMORY_BYTES : memory;
     unsigned threads = io_threads(config);
     unsigned connections = connection_limit(config);
     if (threads > connections) {
@@ -180,7 +176,7 @@ static enum sg_error start_daemon(struct sg_server *s, const struct sg_config *c
         {MHD_OPTION_LISTEN_SOCKET, s->listen_fd, NULL},
         {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)connections, NULL},
         {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)((s->daemon_idle_ms + 999) / 1000), NULL},
-        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)memory, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)s->pool_bytes, NULL},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)mhd_conn_completed, s},
         {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)mhd_conn_notify, s},
         {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)mhd_conn_target, s},
@@ -225,6 +221,8 @@ static struct sg_server *server_new(struct sg_services *svc)
     s->svc = svc;
     s->listen_fd = -1;
     s->max_header_bytes = (size_t)sg_config_uint(config, SG_SET_server_max_header_bytes);
+    /* The library splits it between what it reads and what it writes. */
+    s->pool_bytes = mhd_idle_pool_bytes(s->max_header_bytes * 2);
     s->daemon_idle_ms = sg_config_uint(config, SG_SET_server_idle_timeout);
     atomic_init(&s->idle_ms, s->daemon_idle_ms);
     pthread_mutex_init(&s->lock, NULL);

@@ -128,16 +128,28 @@ static void add_limits(struct sg_exchange *x)
     }
 }
 
+/* Formatting a date costs more than the rest of the headers together, and the same content is asked
+ * for again and again. */
+static char *http_date(struct sg_exchange *x, uint64_t wall_ms)
+{
+    static _Thread_local struct {
+        uint64_t wall_ms;
+        char text[SG_HTTP_DATE_SIZE];
+    } last;
+    if (last.wall_ms != wall_ms) {
+        sg_time_http_date(wall_ms, last.text);
+        last.wall_ms = wall_ms;
+    }
+    char *date = sg_arena_alloc(x->req.arena, SG_HTTP_DATE_SIZE);
+    return date ? memcpy(date, last.text, SG_HTTP_DATE_SIZE) : NULL;
+}
+
 static void add_validators(struct sg_exchange *x)
 {
     struct sg_response *res = &x->res;
     sg_exchange_add(x, "ETag", res->etag);
     if (res->last_modified_ms != 0) {
-        char *date = sg_arena_alloc(x->req.arena, SG_HTTP_DATE_SIZE);
-        if (date) {
-            sg_time_http_date(res->last_modified_ms, date);
-            sg_exchange_add(x, "Last-Modified", date);
-        }
+        sg_exchange_add(x, "Last-Modified", http_date(x, res->last_modified_ms));
     }
 }
 

@@ -14,6 +14,9 @@
 #include "streamgate/base/log.h"
 #include "streamgate/base/metrics.h"
 
+/* include/net/tcp_states.h; <netinet/tcp.h>, which names it, clashes with <linux/tcp.h>. */
+#define TCP_STATE_ESTABLISHED 1
+
 #define SHARDS 16
 #define TICK_MS 250
 #define COUNTS_EVERY_MS 1000 /* how often one connection's TCP counts are asked for */
@@ -139,7 +142,7 @@ enum sg_reap sg_reap_judge(struct sg_watched *w, const struct sg_reap_limits *li
 
 /* ---- the thread ---- */
 
-static bool read_counts(int fd, struct sg_tcp_counts *out)
+bool sg_tcp_counts_read(int fd, struct sg_tcp_counts *out)
 {
     struct tcp_info info;
     socklen_t len = sizeof(info);
@@ -147,7 +150,8 @@ static bool read_counts(int fd, struct sg_tcp_counts *out)
         return false;
     }
     *out = (struct sg_tcp_counts){.received = info.tcpi_bytes_received,
-                                  .acked = info.tcpi_bytes_acked};
+                                  .acked = info.tcpi_bytes_acked,
+                                  .established = info.tcpi_state == TCP_STATE_ESTABLISHED};
     return true;
 }
 
@@ -157,7 +161,7 @@ static void scan_shard(struct shard *s, const struct sg_reap_limits *limits, uin
     pthread_mutex_lock(&s->lock);
     for (struct sg_watched *w = s->first; w; w = w->next) {
         struct sg_tcp_counts counts;
-        bool have = sg_reap_wants_counts(w, now_ms) && read_counts(w->fd, &counts);
+        bool have = sg_reap_wants_counts(w, now_ms) && sg_tcp_counts_read(w->fd, &counts);
         enum sg_reap verdict = sg_reap_judge(w, limits, have ? &counts : NULL, now_ms);
         if (verdict != SG_REAP_NO) {
             shutdown(w->fd, SHUT_RDWR);

@@ -69,7 +69,9 @@ struct sg_reap_limits {
 };
 struct sg_tcp_counts {
     uint64_t received, acked;
+    bool established;
 };
+bool sg_tcp_counts_read(int fd, struct sg_tcp_counts *out);
 /* Does sg_reap_judge need the counts now? */
 bool sg_reap_wants_counts(const struct sg_watched *w, uint64_t now_ms);
 /* counts NULL: not asked for, or not to be had. */

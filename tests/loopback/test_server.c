@@ -175,6 +175,62 @@ static void test_file_and_ranges(void **state)
     close(fd);
 }
 
+static size_t resident_bytes(void)
+{
+    size_t pages = 0, resident = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%zu %zu", &pages, &resident), 2);
+    fclose(f);
+    return resident * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* The memory of connections that rest is given back, and they work afterwards as before. */
+static void test_resting(void **state)
+{
+    (void)state;
+    enum { COUNT = 1000 };
+    static int fds[COUNT];
+    size_t before = resident_bytes();
+    for (int i = 0; i < COUNT; i++) {
+        fds[i] = dial();
+        say(fds[i], "GET /t/hello HTTP/1.1\r\nHost: h\r\n\r\n");
+        expect_status(fds[i], 200);
+    }
+    for (int pass = 0; pass < 3; pass++) {
+        int other = dial(); /* traffic on both I/O threads lets them tidy up */
+        for (int i = 0; i < 60; i++) {
+            (void)poll(NULL, 0, 5);
+            int again = dial();
+            say(again, "GET /t/hello HTTP/1.1\r\nHost: h\r\n\r\n");
+            expect_status(again, 200);
+            close(again);
+        }
+        close(other);
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+        assert_in_range(resident_bytes(), 0, before + (size_t)COUNT * 12 * 1024);
+#else
+        (void)before;
+#endif
+        for (int i = 0; i < COUNT; i += 7) {
+            if (pass == 1) {
+                say(fds[i], "POST /t/json HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
+                            "Content-Length: 9\r\n\r\n{\"a\":\"b\"}GET /t/hello HTTP/1.1\r\nHo");
+                expect_status(fds[i], 200); /* half a head stays behind */
+            } else {
+                say(fds[i], "GET /t/hello HTTP/1.1\r\nHost: h\r\n\r\n");
+                expect_status(fds[i], 200);
+            }
+        }
+        for (int i = 0; pass == 1 && i < COUNT; i += 7) {
+            say(fds[i], "st: h\r\n\r\n");
+            expect_status(fds[i], 200);
+        }
+    }
+    for (int i = 0; i < COUNT; i++)
+        close(fds[i]);
+}
+
 static double reaped(void)
 {
     return sg_metric_read(SG_METRIC_REAPED_CONNECTIONS, SG_METRIC_ALL);
@@ -290,15 +346,11 @@ static void test_bad_listen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_upload),
-        cmocka_unit_test(test_continue),
-        cmocka_unit_test(test_early_answer),
-        cmocka_unit_test(test_work),
-        cmocka_unit_test(test_file_and_ranges),
-        cmocka_unit_test(test_slow_head),
-        cmocka_unit_test(test_idle),
-        cmocka_unit_test(test_dropped),
-        cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_upload),          cmocka_unit_test(test_continue),
+        cmocka_unit_test(test_early_answer),    cmocka_unit_test(test_work),
+        cmocka_unit_test(test_file_and_ranges), cmocka_unit_test(test_resting),
+        cmocka_unit_test(test_slow_head),       cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_dropped),         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_bad_listen),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

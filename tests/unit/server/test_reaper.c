@@ -8,7 +8,7 @@ static const struct sg_reap_limits limits = {
 
 static enum sg_reap judge(struct sg_watched *w, uint64_t now, uint64_t received, uint64_t acked)
 {
-    const struct sg_tcp_counts counts = {received, acked};
+    const struct sg_tcp_counts counts = {received, acked, true};
     bool wants = sg_reap_wants_counts(w, now);
     return sg_reap_judge(w, &limits, wants ? &counts : NULL, now);
 }
