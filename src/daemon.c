@@ -207,6 +207,7 @@ static enum sg_error start_media(struct daemon *d, const struct sg_config *c)
         .max_frames = sg_config_uint(c, SG_SET_media_max_frames),
         .max_streams = (uint32_t)sg_config_uint(c, SG_SET_media_max_streams),
         .max_body_bytes = sg_config_uint(c, SG_SET_media_max_segment_bytes),
+        .open_contexts = (uint32_t)sg_config_uint(c, SG_SET_media_open_contexts),
         .segment_ms = (uint32_t)sg_config_uint(c, SG_SET_playback_segment_duration),
     };
     return sg_media_pool_create(

