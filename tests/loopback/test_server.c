@@ -186,9 +186,8 @@ static size_t resident_bytes(void)
 }
 
 /* The memory of connections that rest is given back, and they work afterwards as before. */
-static void test_resting(void **state)
+static void rest_and_return(void)
 {
-    (void)state;
     enum { COUNT = 1000 };
     static int fds[COUNT];
     size_t before = resident_bytes();
@@ -229,6 +228,28 @@ static void test_resting(void **state)
     }
     for (int i = 0; i < COUNT; i++)
         close(fds[i]);
+}
+
+static void test_resting(void **state)
+{
+    (void)state;
+    static const char *const patient[] = {"server.listen=127.0.0.1:0", "ratelimit.enabled=false",
+                                          "server.io_threads=2"};
+    struct sg_config *real = atomic_load(&loop.svc.config);
+    struct sg_server *usual = server;
+    const struct sg_config_params params = {.overrides = patient,
+                                            .n_overrides = SG_ARRAY_LEN(patient)};
+    struct sg_text mistakes = {0};
+    struct sg_config *config = NULL;
+    assert_int_equal(sg_config_load(&params, &mistakes, &config), SG_OK);
+    atomic_store(&loop.svc.config, config);
+    assert_int_equal(sg_server_start(&loop.svc, &server), SG_OK);
+    rest_and_return();
+    sg_server_stop(&server, 1000);
+    server = usual;
+    atomic_store(&loop.svc.config, real);
+    sg_config_unref(config);
+    sg_text_free(&mistakes);
 }
 
 static double reaped(void)
