@@ -58,6 +58,8 @@ struct loop_seen {
     _Atomic uint64_t upload_bytes;
 };
 extern struct loop_seen loop_seen;
+extern const struct sg_module loop_module;
+extern struct sg_pool *loop_waker_pool; /* whose threads wake the route that waits */
 
 /* Raw sockets, for tests of a real server. Each read gives up after timeout_ms. */
 int loop_connect(uint16_t port);
