@@ -7,8 +7,7 @@ import support
 from support import clip
 
 COUNT = 10000 if support.SLOW == 1 else 2000
-LIMIT_BYTES = 100 << 20
-POOL_BYTES = 32 << 10  # of libmicrohttpd for one connection: twice server.max_header_bytes
+LIMIT_BYTES = 100 * 10**6
 
 
 class Connections(support.DaemonCase):
@@ -42,8 +41,10 @@ class Connections(support.DaemonCase):
             print(f"kept alive after a request each: {kept / 2**20:.1f} MiB more", flush=True)
             if support.SLOW == 1:
                 self.assertLess(silent, LIMIT_BYTES)
-                # libmicrohttpd 0.9.75 clears, and so touches, the whole pool of a connection after each request.
-                self.assertLess(kept, LIMIT_BYTES + COUNT * POOL_BYTES)
+                # Each has touched its whole pool in libmicrohttpd; the memory of those that rest is given back
+                # when others are served.
+                support.eventually(lambda: self.anonymous.get("/version").status == 200
+                                   and self.daemon.rss() - before < LIMIT_BYTES, 20, "10,000 kept connections in 100 MB")
             began = time.monotonic()
             for _ in range(20):
                 self.assertEqual(self.anonymous.get(path).status, 200)
