@@ -116,12 +116,13 @@ static enum sg_error list_keys(struct sg_db_conn *c, void *arg)
         size_t n = 0;
         enum sg_error err =
             sg_key_list(c, NULL, cursor[0] != '\0' ? cursor : NULL, KEY_PAGE, &keys, &n);
-        if (err != SG_OK || n == 0)
-            return err;
         for (size_t i = 0; i < n; i++)
             print_key(&keys[i]);
-        memcpy(cursor, keys[n - 1].id, SG_ULID_SIZE);
+        if (n > 0)
+            memcpy(cursor, keys[n - 1].id, SG_ULID_SIZE);
         free(keys);
+        if (err != SG_OK || n == 0)
+            return err;
     }
 }
 

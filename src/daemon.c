@@ -40,7 +40,7 @@ struct daemon {
     struct retired *retired; /* configurations replaced by SIGHUP: readers may still hold them */
     size_t modules_started;
     int lock_fd;
-    bool has_ticker;
+    bool has_ticker, watchdog; /* watchdog: systemd waits for signs of life */
     pthread_t ticker;
     pthread_mutex_t lock; /* guards stopping */
     pthread_cond_t cond;
@@ -126,7 +126,8 @@ static void tick(struct daemon *d, uint64_t n)
     sg_alerts_tick(svc->alerts, svc->data_dirfd);
     sg_identity_tick(svc->identity);
     sg_audit_tick(svc->audit);
-    sd_notify(0, "WATCHDOG=1");
+    if (d->watchdog)
+        sd_notify(0, "WATCHDOG=1");
 }
 
 static void *ticker_main(void *arg)
@@ -274,6 +275,7 @@ static void note_system(struct daemon *d, const char *action)
 static enum sg_error start(struct daemon *d)
 {
     const struct sg_config *c = sg_services_config(&d->svc);
+    d->watchdog = sd_watchdog_enabled(0, NULL) > 0;
     d->svc.started_mono_ms = sg_clock_mono_ms();
     d->svc.started_wall_ms = sg_clock_wall_ms();
     enum sg_error err = start_storage(d, c);
@@ -325,8 +327,8 @@ static void stop(struct daemon *d)
 {
     if (d->server != NULL) {
         sg_info_log("main", "stopping");
-        sd_notify(0, "STOPPING=1");
         atomic_store(&d->svc.draining, true);
+        sd_notify(0, "STOPPING=1");
         sg_alerts_event(d->svc.alerts, "service_stopped", "StreamGate is stopping");
         note_system(d, "daemon.stop");
         uint64_t drain_ms =

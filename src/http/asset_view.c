@@ -154,15 +154,14 @@ static enum sg_error read_through(struct sg_request *req, const char *id,
 
 enum sg_error sg_asset_load(struct sg_request *req, const char *id, struct sg_asset_entry **out)
 {
-    uint8_t ulid[16];
-    if (sg_ulid_parse(id, ulid) != SG_OK)
-        return sg_request_fail(req, SG_ERR_NOT_FOUND, NULL, "there is no asset of this id");
-    struct sg_asset_entry *e =
-        sg_lru_get(sg_cache_lru(req->svc->assets->cache), id, SG_ULID_SIZE - 1);
+    struct sg_asset_entry *e = sg_lru_get(sg_cache_lru(req->svc->assets->cache), id, strlen(id));
     if (e != NULL) {
         *out = e;
         return SG_OK;
     }
+    uint8_t ulid[16];
+    if (sg_ulid_parse(id, ulid) != SG_OK)
+        return sg_request_fail(req, SG_ERR_NOT_FOUND, NULL, "there is no asset of this id");
     if (!req->may_block)
         return SG_ERR_WOULD_BLOCK;
     enum sg_error err = read_through(req, id, out);

@@ -67,7 +67,7 @@ void sg_cors_apply(struct sg_exchange *x)
         sg_exchange_add(x, "Access-Control-Allow-Methods", x->allow);
         sg_exchange_add(x, "Access-Control-Allow-Headers", allowed_headers);
         sg_exchange_add(x, "Access-Control-Max-Age", "600");
-    } else {
+    } else if (origin) { /* only a script of another origin asks what it may see */
         sg_exchange_add(x, "Access-Control-Expose-Headers", exposed);
     }
 }

@@ -101,10 +101,38 @@ static bool is_token(const char *s, size_t len)
     return len > 0;
 }
 
+/* Eight bytes at a time, as each byte of each request passes here. Both answer nonzero exactly when
+ * some byte of w is such ("Determine if a word has a byte less than n", Bit Twiddling Hacks). */
+#define EACH_BYTE(c) (UINT64_C(0x0101010101010101) * (c))
+
+static uint64_t any_below(uint64_t w, unsigned char c)
+{
+    return (w - EACH_BYTE(c)) & ~w & EACH_BYTE(0x80);
+}
+
+static uint64_t any_equal(uint64_t w, unsigned char c)
+{
+    return any_below(w ^ EACH_BYTE(c), 1);
+}
+
+static uint64_t eight_bytes(const char *s)
+{
+    uint64_t w;
+    memcpy(&w, s, sizeof(w));
+    return w;
+}
+
 static bool is_clean_value(const char *s)
 {
-    for (; *s; s++) {
-        unsigned char c = (unsigned char)*s;
+    size_t len = strlen(s), i = 0;
+    for (; i + 8 <= len; i += 8) {
+        uint64_t w = eight_bytes(s + i);
+        if (any_below(w, 0x20) | any_equal(w, 0x7f)) {
+            break; /* perhaps only a tab */
+        }
+    }
+    for (; i < len; i++) {
+        unsigned char c = (unsigned char)s[i];
         if ((c < 0x20 && c != '\t') || c == 0x7f) {
             return false;
         }
@@ -170,8 +198,15 @@ static int hex_digit(char c)
 
 static bool is_visible(const char *s)
 {
-    for (; *s; s++) {
-        if (*s <= ' ' || *s >= 0x7f || *s == '#') {
+    size_t len = strlen(s), i = 0;
+    for (; i + 8 <= len; i += 8) {
+        uint64_t w = eight_bytes(s + i);
+        if ((w & EACH_BYTE(0x80)) | any_below(w, 0x21) | any_equal(w, 0x7f) | any_equal(w, '#')) {
+            return false;
+        }
+    }
+    for (; i < len; i++) {
+        if (s[i] <= ' ' || s[i] >= 0x7f || s[i] == '#') {
             return false;
         }
     }
@@ -180,10 +215,7 @@ static bool is_visible(const char *s)
 
 static enum sg_guard_reason check_escapes(const char *path, const char *end)
 {
-    for (const char *s = path; *s; s++) {
-        if (*s != '%') {
-            continue;
-        }
+    for (const char *s = path; (s = strchr(s, '%')) != NULL; s++) {
         int high = hex_digit(s[1]);
         int low = high < 0 ? -1 : hex_digit(s[2]);
         if (low < 0) {

@@ -28,6 +28,10 @@ struct sg_server {
         lock; /* with quiet: so that the last finish is not missed; guards nothing else */
     pthread_cond_t quiet;
     _Atomic bool stopping;
+    _Atomic uint32_t early;    /* exchanges begun before stopping that are not finished */
+    struct mhd_kept_set *kept; /* mhd_kept.c: one an I/O thread */
+    unsigned n_kept;
+    _Atomic unsigned kept_taken;
 };
 
 /* Where a connection stands. Touched by the connection's own thread only. */
@@ -57,6 +61,8 @@ struct conn {
     size_t head_bytes;
     bool body_expected, body_ended, expects_continue, chunked;
     uint64_t response_len;
+    struct mhd_kept *kept; /* the kept response on its way, or NULL */
+    bool early;            /* the exchange began before the server was stopping */
     void *pool; /* the library's memory of this connection (mhd_idle.c); NULL: not known */
     bool pool_checked, rests;
     struct conn *rest_next, *rest_prev; /* the thread's list of mhd_idle.c */
@@ -82,6 +88,17 @@ void mhd_idle_learn(struct conn *c, const char *method); /* at each head, head_b
 void mhd_idle_add(struct conn *c);                       /* a request is finished */
 void mhd_idle_remove(struct conn *c); /* the next begins, or the connection ends */
 void mhd_idle_sweep(uint64_t now_ms); /* from any callback */
+
+/* mhd_kept.c; all but create and destroy on an I/O thread. */
+bool mhd_kept_create(struct sg_server *s, unsigned threads);
+void mhd_kept_destroy(struct sg_server *s); /* after the library's threads have ended */
+/* A response with res's body and headers, or NULL. Busy until mhd_kept_done. */
+struct MHD_Response *mhd_kept_find(struct conn *c, const struct sg_response *res);
+bool mhd_kept_wants(const struct sg_response *res); /* before its body is given away */
+/* After queueing: takes the caller's reference to response, whose body is buf. */
+void mhd_kept_offer(struct conn *c, const struct sg_response *res, const struct sg_buf *buf,
+                    struct MHD_Response *response);
+void mhd_kept_done(struct conn *c); /* the library is through with it; NULL is fine */
 
 /* mhd_reply.c */
 /* Queues the exchange's response; its body's owner becomes the library. *len: of the body that will

@@ -156,21 +156,37 @@ static struct MHD_Response *create(struct sg_response *res)
     }
 }
 
-bool mhd_reply_queue(struct conn *c, uint64_t *len)
+static bool add_headers(struct MHD_Response *r, const struct sg_response *res)
 {
-    struct sg_response *res = sg_exchange_response(c->x);
-    struct MHD_Response *r = create(res);
-    bool ok = r != NULL;
+    bool ok = true;
     for (unsigned i = 0; ok && i < res->n_headers; i++) {
         ok = MHD_add_response_header(r, res->headers[i].name, res->headers[i].value) == MHD_YES;
     }
     if (ok && res->close) {
         ok = MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close") == MHD_YES;
     }
-    ok = ok && MHD_queue_response(c->mhd, res->status, r) == MHD_YES;
-    if (r) {
+    return ok;
+}
+
+static bool queue_new(struct conn *c, struct sg_response *res)
+{
+    bool keep = mhd_kept_wants(res);
+    const struct sg_buf *buf = res->buf;
+    struct MHD_Response *r = create(res);
+    bool ok = r && add_headers(r, res) && MHD_queue_response(c->mhd, res->status, r) == MHD_YES;
+    if (ok && keep) {
+        mhd_kept_offer(c, res, buf, r);
+    } else if (r) {
         MHD_destroy_response(r); /* the connection has its own reference */
     }
+    return ok;
+}
+
+bool mhd_reply_queue(struct conn *c, uint64_t *len)
+{
+    struct sg_response *res = sg_exchange_response(c->x);
+    struct MHD_Response *kept = mhd_kept_find(c, res);
+    bool ok = kept ? MHD_queue_response(c->mhd, res->status, kept) == MHD_YES : queue_new(c, res);
     if (!ok) {
         sg_warn_log("server", "a response with status %u could not be queued", res->status);
         return false;

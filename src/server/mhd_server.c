@@ -27,6 +27,7 @@
 #define SPARE_DESCRIPTORS 512
 #define LEAST_CONNECTIONS 16
 #define STOP_REPORT_MS 5000
+#define LATE_REQUESTS_MS 1000 /* for requests that began while the early ones ended */
 #define GUARDED_VERSION "0.9.75"
 
 /* ---- listening ---- */
@@ -172,6 +173,9 @@ static enum sg_error start_daemon(struct sg_server *s, const struct sg_config *c
     if (threads > connections) {
         threads = connections;
     }
+    if (!mhd_kept_create(s, threads)) {
+        return SG_ERR_NO_MEMORY;
+    }
     struct MHD_OptionItem options[] = {
         {MHD_OPTION_LISTEN_SOCKET, s->listen_fd, NULL},
         {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)connections, NULL},
@@ -206,6 +210,7 @@ static void server_free(struct sg_server *s)
     if (s->listen_fd >= 0) {
         close(s->listen_fd);
     }
+    mhd_kept_destroy(s);
     pthread_cond_destroy(&s->quiet);
     pthread_mutex_destroy(&s->lock);
     free(s);
@@ -283,8 +288,8 @@ void sg_server_configure(struct sg_server *s)
 
 /* ---- stop ---- */
 
-/* Waits until no exchange is left, at most wait_ms. */
-static bool wait_quiet(struct sg_server *s, uint64_t wait_ms)
+/* Waits until *count (active or early) is zero, at most wait_ms. */
+static bool wait_quiet(struct sg_server *s, _Atomic uint32_t *count, uint64_t wait_ms)
 {
     struct timespec until;
     clock_gettime(CLOCK_MONOTONIC, &until);
@@ -296,11 +301,11 @@ static bool wait_quiet(struct sg_server *s, uint64_t wait_ms)
     }
     int rc = 0;
     pthread_mutex_lock(&s->lock);
-    while (rc == 0 && atomic_load_explicit(&s->active, memory_order_acquire) > 0) {
+    while (rc == 0 && atomic_load_explicit(count, memory_order_acquire) > 0) {
         rc = pthread_cond_timedwait(&s->quiet, &s->lock, &until);
     }
     pthread_mutex_unlock(&s->lock);
-    return atomic_load_explicit(&s->active, memory_order_acquire) == 0;
+    return atomic_load_explicit(count, memory_order_acquire) == 0;
 }
 
 void sg_server_stop(struct sg_server **ss, uint64_t drain_ms)
@@ -310,16 +315,19 @@ void sg_server_stop(struct sg_server **ss, uint64_t drain_ms)
         return;
     }
     *ss = NULL;
+    /* New requests are still answered meanwhile, each with a close: a load balancer sees readiness
+     * turn 503 before the port goes. */
     atomic_store_explicit(&s->stopping, true, memory_order_release);
+    bool drained = wait_quiet(s, &s->early, drain_ms);
     (void)MHD_quiesce_daemon(s->daemon); /* the listening socket is ours again; closed at the end */
-    if (!wait_quiet(s, drain_ms)) {
+    if (!drained || !wait_quiet(s, &s->active, LATE_REQUESTS_MS)) {
         sg_warn_log("server", "requests still in flight after %llu ms are dropped",
                     (unsigned long long)drain_ms);
     }
     sg_reaper_shut_all(s->reaper);
     /* Suspended requests end when their work does: every pool bounds its own. The library must not
      * be stopped before. */
-    while (!wait_quiet(s, STOP_REPORT_MS)) {
+    while (!wait_quiet(s, &s->active, STOP_REPORT_MS)) {
         sg_warn_log("server", "waiting for the work of %u requests",
                     (unsigned)atomic_load_explicit(&s->active, memory_order_relaxed));
         sg_reaper_shut_all(s->reaper);
