@@ -326,6 +326,10 @@ enum sg_error sg_config_load(const struct sg_config_params *params, struct sg_te
         from_environment(&l, *e);
     for (size_t i = 0; i < params->n_overrides; i++)
         from_override(&l, params->overrides[i]);
+    size_t told = mistakes->len;
+    if (params->check != NULL && !l.no_memory)
+        params->check(l.config, mistakes);
+    l.wrong = l.wrong || mistakes->len > told;
     if (l.no_memory || l.wrong || mistakes->failed) {
         sg_config_unref(l.config);
         return l.no_memory || mistakes->failed ? SG_ERR_NO_MEMORY : SG_ERR_CONFIG;
