@@ -114,27 +114,23 @@ enum sg_error options_config(const struct options *o, struct sg_config **out)
 {
     struct sg_text mistakes = {0};
     struct sg_config *config = NULL;
-    enum sg_error err = sg_config_load(&(struct sg_config_params){.file = o->config_file,
-                                                                  .environ = environ,
-                                                                  .overrides = o->overrides,
-                                                                  .n_overrides = o->n_overrides},
-                                       &mistakes, &config);
-    if (err == SG_OK)
-        check_texts(config, &mistakes);
-    if (mistakes.len > 0) {
+    const struct sg_config_params params = {
+        .file = o->config_file,
+        .environ = environ,
+        .overrides = o->overrides,
+        .n_overrides = o->n_overrides,
+        .check = check_texts,
+    };
+    enum sg_error err = sg_config_load(&params, &mistakes, &config);
+    if (mistakes.len > 0)
         fputs(mistakes.ptr, stderr);
-        err = SG_ERR_CONFIG;
-    } else if (err != SG_OK) {
+    else if (err != SG_OK)
         fprintf(stderr, "streamgate: the configuration could not be read: %s\n",
                 sg_error_title(err));
-    }
     sg_text_free(&mistakes);
-    if (err != SG_OK) {
-        sg_config_unref(config);
-        return err;
-    }
-    *out = config;
-    return SG_OK;
+    if (err == SG_OK)
+        *out = config;
+    return err;
 }
 
 const char *options_data_dir(const struct sg_config *config)
