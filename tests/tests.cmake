@@ -24,14 +24,14 @@ endif()
 
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 # Alone: those that measure, or that load the machine so much that another's deadline would suffer.
-set(alone browser connections guard single_flight)
+set(alone browser connections guard media single_flight)
 file(GLOB e2e_tests CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/e2e/test_*.py)
 if(TARGET streamgate)
     foreach(source ${e2e_tests})
         get_filename_component(name ${source} NAME_WE)
         string(REPLACE "test_" "" name ${name})
         add_test(NAME e2e.${name} COMMAND ${Python3_EXECUTABLE} -B ${source})
-        math(EXPR timeout "180 * ${slow}")
+        math(EXPR timeout "180 * ${slow} + 240")
         set_tests_properties(e2e.${name} PROPERTIES LABELS e2e TIMEOUT ${timeout}
                              ENVIRONMENT "SG_BIN=$<TARGET_FILE:streamgate>;SG_SLOW=${slow}")
         if(name IN_LIST alone)
