@@ -16,6 +16,7 @@
 
 /* include/net/tcp_states.h; <netinet/tcp.h>, which names it, clashes with <linux/tcp.h>. */
 #define TCP_STATE_ESTABLISHED 1
+#define TCP_STATE_CLOSE_WAIT 8
 
 #define SHARDS 16
 #define TICK_MS 250
@@ -61,6 +62,11 @@ bool sg_reap_wants_counts(const struct sg_watched *w, uint64_t now_ms)
         /* Once its first byte is known nothing more has to be learnt. */
         return fresh || (w->head_since_ms == 0 && now_ms - w->checked_ms >= COUNTS_EVERY_MS);
     }
+    if (watch == SG_WATCH_BODY) {
+        /* Only when nothing came since the last look: a body under way costs nothing. */
+        return !fresh && w->mark_ms != 0 &&
+               atomic_load_explicit(&w->body_bytes, memory_order_relaxed) == w->mark_bytes;
+    }
     return watch == SG_WATCH_SEND &&
            (fresh ? now_ms - since >= COUNTS_EVERY_MS : now_ms - w->mark_ms >= READ_WINDOW_MS);
 }
@@ -85,6 +91,17 @@ static enum sg_reap judge_head(struct sg_watched *w, const struct sg_reap_limits
         return now_ms - w->head_since_ms >= limits->header_ms ? SG_REAP_HEADER : SG_REAP_NO;
     }
     return now_ms - w->seen_since_ms >= limits->idle_ms ? SG_REAP_IDLE : SG_REAP_NO;
+}
+
+static enum sg_reap judge_body(struct sg_watched *w, const struct sg_reap_limits *limits,
+                               uint64_t now_ms)
+{
+    uint64_t bytes = atomic_load_explicit(&w->body_bytes, memory_order_relaxed);
+    uint64_t age_ms = now_ms - w->seen_since_ms;
+    w->mark_ms = now_ms;
+    w->mark_bytes = bytes;
+    return age_ms >= BODY_GRACE_MS && bytes / (age_ms / 1000) < limits->min_rate ? SG_REAP_BODY
+                                                                                 : SG_REAP_NO;
 }
 
 static enum sg_reap judge_send(struct sg_watched *w, const struct sg_reap_limits *limits,
@@ -126,11 +143,8 @@ enum sg_reap sg_reap_judge(struct sg_watched *w, const struct sg_reap_limits *li
     switch (watch) {
     case SG_WATCH_HEAD:
         return judge_head(w, limits, counts, now_ms);
-    case SG_WATCH_BODY: {
-        uint64_t bytes = atomic_load_explicit(&w->body_bytes, memory_order_relaxed);
-        return age_ms >= BODY_GRACE_MS && bytes / (age_ms / 1000) < limits->min_rate ? SG_REAP_BODY
-                                                                                     : SG_REAP_NO;
-    }
+    case SG_WATCH_BODY:
+        return judge_body(w, limits, now_ms);
     case SG_WATCH_SEND:
         return judge_send(w, limits, counts, now_ms);
     case SG_WATCH_LINGER:
@@ -138,6 +152,12 @@ enum sg_reap sg_reap_judge(struct sg_watched *w, const struct sg_reap_limits *li
     default:
         return SG_REAP_NO;
     }
+}
+
+bool sg_reap_must_repeat_end(const struct sg_watched *w, const struct sg_tcp_counts *counts)
+{
+    int watch = atomic_load_explicit(&w->watch, memory_order_acquire);
+    return counts->peer_ended && (watch == SG_WATCH_HEAD || watch == SG_WATCH_BODY);
 }
 
 /* ---- the thread ---- */
@@ -151,8 +171,18 @@ bool sg_tcp_counts_read(int fd, struct sg_tcp_counts *out)
     }
     *out = (struct sg_tcp_counts){.received = info.tcpi_bytes_received,
                                   .acked = info.tcpi_bytes_acked,
-                                  .established = info.tcpi_state == TCP_STATE_ESTABLISHED};
+                                  .established = info.tcpi_state == TCP_STATE_ESTABLISHED,
+                                  .peer_ended = info.tcpi_state == TCP_STATE_CLOSE_WAIT};
     return true;
+}
+
+/* libmicrohttpd listens edge-triggered and takes a short read for the end of what is there: when
+ * the peer's end comes together with its last bytes, it never reads that end. Shutting the
+ * receiving side, which the peer has ended anyway, changes nothing but raises the edge once more:
+ * it reads what is left, then the end. */
+static void repeat_end(const struct sg_watched *w)
+{
+    (void)shutdown(w->fd, SHUT_RD);
 }
 
 static void scan_shard(struct shard *s, const struct sg_reap_limits *limits, uint64_t now_ms,
@@ -163,6 +193,9 @@ static void scan_shard(struct shard *s, const struct sg_reap_limits *limits, uin
         struct sg_tcp_counts counts;
         bool have = sg_reap_wants_counts(w, now_ms) && sg_tcp_counts_read(w->fd, &counts);
         enum sg_reap verdict = sg_reap_judge(w, limits, have ? &counts : NULL, now_ms);
+        if (have && sg_reap_must_repeat_end(w, &counts)) {
+            repeat_end(w);
+        }
         if (verdict != SG_REAP_NO) {
             shutdown(w->fd, SHUT_RDWR);
             reaped[verdict]++;

@@ -70,10 +70,13 @@ struct sg_reap_limits {
 struct sg_tcp_counts {
     uint64_t received, acked;
     bool established;
+    bool peer_ended; /* it sends no more; the other direction is open */
 };
 bool sg_tcp_counts_read(int fd, struct sg_tcp_counts *out);
 /* Does sg_reap_judge need the counts now? */
 bool sg_reap_wants_counts(const struct sg_watched *w, uint64_t now_ms);
+/* Is the connection one that waits for a peer that has ended? */
+bool sg_reap_must_repeat_end(const struct sg_watched *w, const struct sg_tcp_counts *counts);
 /* counts NULL: not asked for, or not to be had. */
 enum sg_reap sg_reap_judge(struct sg_watched *w, const struct sg_reap_limits *limits,
                            const struct sg_tcp_counts *counts, uint64_t now_ms);

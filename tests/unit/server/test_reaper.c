@@ -8,7 +8,7 @@ static const struct sg_reap_limits limits = {
 
 static enum sg_reap judge(struct sg_watched *w, uint64_t now, uint64_t received, uint64_t acked)
 {
-    const struct sg_tcp_counts counts = {received, acked, true};
+    const struct sg_tcp_counts counts = {.received = received, .acked = acked, .established = true};
     bool wants = sg_reap_wants_counts(w, now);
     return sg_reap_judge(w, &limits, wants ? &counts : NULL, now);
 }
@@ -61,6 +61,32 @@ static void test_body(void **state)
     assert_int_equal(sg_reap_judge(&w, &none, NULL, 100000), SG_REAP_NO);
 }
 
+/* A body's counts are asked for only when nothing came since the last look. */
+static void test_body_end(void **state)
+{
+    (void)state;
+    struct sg_watched w = {0};
+    const struct sg_tcp_counts ended = {.peer_ended = true};
+    const struct sg_tcp_counts open = {.established = true};
+    sg_watched_set(&w, SG_WATCH_BODY, 1000);
+    assert_false(sg_reap_wants_counts(&w, 1250));
+    assert_int_equal(sg_reap_judge(&w, &limits, NULL, 1250), SG_REAP_NO);
+    assert_true(sg_reap_wants_counts(&w, 1500));
+    atomic_store(&w.body_bytes, 1);
+    assert_false(sg_reap_wants_counts(&w, 1500));
+    assert_int_equal(sg_reap_judge(&w, &limits, NULL, 1500), SG_REAP_NO);
+    assert_true(sg_reap_wants_counts(&w, 1750));
+    assert_true(sg_reap_must_repeat_end(&w, &ended));
+    assert_false(sg_reap_must_repeat_end(&w, &open));
+    sg_watched_set(&w, SG_WATCH_HEAD, 2000);
+    assert_true(sg_reap_must_repeat_end(&w, &ended));
+    static const enum sg_watch busy[] = {SG_WATCH_WORK, SG_WATCH_SEND, SG_WATCH_LINGER};
+    for (size_t i = 0; i < SG_ARRAY_LEN(busy); i++) {
+        sg_watched_set(&w, busy[i], 3000);
+        assert_false(sg_reap_must_repeat_end(&w, &ended));
+    }
+}
+
 static void test_send(void **state)
 {
     (void)state;
@@ -93,10 +119,8 @@ static void test_others(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_head),
-        cmocka_unit_test(test_body),
-        cmocka_unit_test(test_send),
-        cmocka_unit_test(test_others),
+        cmocka_unit_test(test_head), cmocka_unit_test(test_body),   cmocka_unit_test(test_body_end),
+        cmocka_unit_test(test_send), cmocka_unit_test(test_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
