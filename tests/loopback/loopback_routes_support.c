@@ -194,14 +194,48 @@ static enum sg_error file(struct sg_request *req, struct sg_response *res)
 {
     (void)req;
     int fd = memfd_create("body", MFD_CLOEXEC);
-    static char block_of[65536];
+    char block_of[16384];
     memset(block_of, 'f', sizeof block_of);
-    for (int i = 0; i < 16; i++)
+    for (int i = 0; i < 64; i++)
         if (write(fd, block_of, sizeof block_of) != (ssize_t)sizeof block_of)
             abort();
     res->ranges = true;
     res->etag = "\"file\"";
-    sg_response_file(res, 200, "application/octet-stream", fd, 16 * sizeof block_of);
+    sg_response_file(res, 200, "application/octet-stream", fd, 64 * sizeof block_of);
+    return SG_OK;
+}
+
+/* Content that is held elsewhere too, as from a cache: number n is loop_kept_size(n) bytes of
+ * 'a' + n. */
+static struct sg_buf *kept_bufs[LOOP_KEPT_COUNT];
+static pthread_once_t kept_once = PTHREAD_ONCE_INIT;
+
+size_t loop_kept_size(unsigned n)
+{
+    return n % 3 == 0 ? 60000 + n : 2000 + n;
+}
+
+static void make_kept(void)
+{
+    static char bytes[65536];
+    for (unsigned i = 0; i < LOOP_KEPT_COUNT; i++) {
+        memset(bytes, (int)('a' + i), sizeof bytes);
+        if (sg_buf_create_copy(bytes, loop_kept_size(i), &kept_bufs[i]) != SG_OK)
+            abort();
+    }
+}
+
+static enum sg_error kept(struct sg_request *req, struct sg_response *res)
+{
+    uint64_t n = 0;
+    const char *name = sg_request_param(req, "n");
+    if (sg_str_to_u64(name, strlen(name), LOOP_KEPT_COUNT - 1, &n) != SG_OK)
+        return SG_ERR_NOT_FOUND;
+    (void)pthread_once(&kept_once, make_kept);
+    sg_response_buf(res, 200, n % 2 ? "text/plain" : "text/css", sg_buf_ref(kept_bufs[n]));
+    res->etag = "\"kept\"";
+    res->last_modified_ms = UINT64_C(1700000000000);
+    res->ranges = true;
     return SG_OK;
 }
 
@@ -250,6 +284,11 @@ static const struct sg_route loop_routes[] = {
     {.method = SG_GET, .path = "/t/secret", .handle = secret, .summary = "s"},
     {.method = SG_GET, .path = "/t/unlimited", .handle = hello, .unlimited = true, .summary = "s"},
     {.method = SG_GET, .path = "/t/file", .handle = file, .unlimited = true, .summary = "s"},
+    {.method = SG_GET,
+     .path = "/t/kept/{n}",
+     .handle = kept,
+     .limit = SG_LIMIT_STREAMING,
+     .summary = "s"},
     {.method = SG_GET,
      .path = "/stream/{id}/{rest...}",
      .handle = play,

@@ -58,6 +58,9 @@ struct loop_seen {
     _Atomic uint64_t upload_bytes;
 };
 extern struct loop_seen loop_seen;
+/* GET /t/kept/{n}, n below this. */
+#define LOOP_KEPT_COUNT 24
+size_t loop_kept_size(unsigned n);
 extern const struct sg_module loop_module;
 extern struct sg_pool *loop_waker_pool; /* whose threads wake the route that waits */
 
