@@ -1,11 +1,15 @@
 /* Strict JSON in, compact JSON out. The depth bound is applied before jansson builds anything. */
 #include "streamgate/base/json.h"
 
+#include <float.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
 #define JSON_DEPTH_MAX 32
+/* So many a double keeps of any decimal: what people wrote comes back as they wrote it, 20.016 as
+ * well as a time in seconds with its milliseconds. */
+#define REAL_DIGITS DBL_DIG
 
 /* Nesting counted outside of strings. Malformed text may count wrong; the parser refuses it anyway.
  */
@@ -54,8 +58,8 @@ enum sg_error sg_json_parse(const char *text, size_t len, json_t **out, char why
 
 static char *dump(const json_t *value, size_t flags, size_t *out_len)
 {
-    char *text =
-        json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(12) | flags);
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY |
+                                       JSON_REAL_PRECISION(REAL_DIGITS) | flags);
     if (text != NULL && out_len != NULL)
         *out_len = strlen(text);
     return text;

@@ -62,6 +62,27 @@ class Metadata(support.DaemonCase):
         self.ann.request("PATCH", f"/api/v1/assets/{asset['id']}", body={"playback_policy": "signed"})
         self.assertProblem(self.anonymous.get(bare), 401)
 
+    def test_tags_are_kept_once(self):
+        path = f"/api/v1/assets/{self.asset()['id']}"
+        got = self.ann.request("PATCH", path, body={"tags": ["b", "a", "b", "a"]}).json()
+        self.assertEqual(got["tags"], ["b", "a"])
+        many = [f"t{i % 7}" for i in range(5000)]
+        self.assertEqual(len(self.ann.request("PATCH", path, body={"tags": many}).json()["tags"]), 7)
+        self.assertProblem(self.ann.request("PATCH", path, body={"tags": [f"t{i}" for i in range(1000)]}), 400)
+
+    def test_numbers_come_back_as_they_were_written(self):
+        path = f"/api/v1/assets/{self.asset()['id']}"
+        custom = {"time": 1731243600.123, "place": [52.5200065999, 13.404953999], "share": 0.1, "small": 1.5e-7}
+        self.assertEqual(self.ann.request("PATCH", path, body={"custom": custom}).json()["custom"], custom)
+        self.assertEqual(self.ann.get(path).json()["custom"], custom)
+
+    def test_the_policy_has_two_names_and_one_value(self):
+        path = f"/api/v1/assets/{self.asset()['id']}"
+        for body in ({"policy": "public", "playback_policy": "signed"}, {"playback_policy": "signed", "policy": "public"}):
+            problem = self.assertProblem(self.ann.request("PATCH", path, body=body), 400)
+            self.assertEqual(problem["field"], "policy")
+        self.assertEqual(self.ann.get(path).json()["version"], 1)
+
     def test_change_refusals_name_the_field(self):
         path = f"/api/v1/assets/{self.asset()['id']}"
         for body, field in (({"title": "x" * 10000}, "title"), ({"title": 5}, "title"), ({"tags": "x"}, "tags"),

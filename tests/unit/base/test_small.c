@@ -111,6 +111,12 @@ static void json(void **state)
     assert_string_equal(dump, "{\"a\":\"\xC3\xA4\",\"b\":[1,2.5]}");
     free(dump);
     json_decref(value);
+    text = "[20.016,1731243600.123,0.1,123456789012.345]"; /* comes back as it was written */
+    assert_int_equal(sg_json_parse(text, strlen(text), &value, NULL), SG_OK);
+    dump = sg_json_dump(value, NULL);
+    assert_string_equal(dump, text);
+    free(dump);
+    json_decref(value);
 }
 
 struct validation {
