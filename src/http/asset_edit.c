@@ -9,9 +9,18 @@
 
 #define CUSTOM_MAX_BYTES 16384
 
+/* Of two values one would have to be dropped, and nobody could tell which: the policy, too, has two
+ * names in JSON. */
+static enum sg_error given_again(struct sg_request *req, const char *name)
+{
+    return sg_request_fail(req, SG_ERR_INVALID, name, "must be given only once");
+}
+
 static enum sg_error set_text(struct sg_request *req, const char *name, const char *rule,
                               const char *value, size_t len, const char **field)
 {
+    if (*field != NULL)
+        return given_again(req, name);
     if (rule != NULL)
         return sg_request_fail(req, SG_ERR_INVALID, name, "%s", rule);
     const char *copy = sg_arena_strndup(req->arena, value, len);
@@ -24,6 +33,8 @@ static enum sg_error set_text(struct sg_request *req, const char *name, const ch
 static enum sg_error set_policy(struct sg_request *req, struct sg_asset_edit *edit,
                                 const char *value, size_t len)
 {
+    if (edit->has_policy)
+        return given_again(req, "policy");
     const char *copy = sg_arena_strndup(req->arena, value, len);
     if (copy == NULL)
         return SG_ERR_NO_MEMORY;
@@ -50,33 +61,47 @@ static enum sg_error take_canonical(struct sg_request *req, const json_t *value,
     return SG_OK;
 }
 
-static enum sg_error set_tags(struct sg_request *req, struct sg_asset_edit *edit,
-                              const json_t *tags)
+/* Repeated tags are kept once. */
+static enum sg_error keep_tag(json_t *kept, const char *tag, size_t len)
 {
-    if (!json_is_array(tags))
-        return sg_request_fail(req, SG_ERR_INVALID, "tags", "must be an array of strings");
-    if (json_array_size(tags) > SG_TAGS_MAX)
-        return sg_request_fail(req, SG_ERR_INVALID, "tags", "must be at most %d tags", SG_TAGS_MAX);
-    for (size_t i = 0; i < json_array_size(tags); i++) {
-        const json_t *tag = json_array_get(tags, i);
-        if (!json_is_string(tag))
-            return sg_request_fail(req, SG_ERR_INVALID, "tags", "must be an array of strings");
-        const char *rule = sg_validate_tag(json_string_value(tag), json_string_length(tag));
-        if (rule != NULL)
-            return sg_request_fail(req, SG_ERR_INVALID, "tags", "each tag %s", rule);
+    for (size_t i = 0; i < json_array_size(kept); i++) {
+        const json_t *t = json_array_get(kept, i);
+        if (json_string_length(t) == len && memcmp(json_string_value(t), tag, len) == 0)
+            return SG_OK;
     }
-    return take_canonical(req, tags, &edit->tags_json);
+    return json_array_append_new(kept, json_stringn(tag, len)) == 0 ? SG_OK : SG_ERR_NO_MEMORY;
 }
 
-/* "a, b,c": white space around a tag is dropped, empty ones too, repeated ones kept once. */
-static enum sg_error tags_from_text(struct sg_request *req, struct sg_asset_edit *edit,
-                                    const char *value, size_t len)
+/* The count is checked with each tag: comparing all with all would be slow for thousands. */
+static enum sg_error add_tag(struct sg_request *req, json_t *kept, const char *tag, size_t len)
 {
-    if (!sg_str_is_utf8(value, len))
-        return sg_request_fail(req, SG_ERR_INVALID, "tags", "must be UTF-8");
-    json_t *tags = json_array();
-    if (tags == NULL)
-        return SG_ERR_NO_MEMORY;
+    const char *rule = sg_validate_tag(tag, len);
+    if (rule != NULL)
+        return sg_request_fail(req, SG_ERR_INVALID, "tags", "each tag %s", rule);
+    enum sg_error err = keep_tag(kept, tag, len);
+    if (err == SG_OK && json_array_size(kept) > SG_TAGS_MAX)
+        err = sg_request_fail(req, SG_ERR_INVALID, "tags", "must be at most %d tags", SG_TAGS_MAX);
+    return err;
+}
+
+static enum sg_error tags_from_json(struct sg_request *req, const json_t *tags, json_t *kept)
+{
+    enum sg_error err = SG_OK;
+    if (!json_is_array(tags))
+        return sg_request_fail(req, SG_ERR_INVALID, "tags", "must be an array of strings");
+    for (size_t i = 0; i < json_array_size(tags) && err == SG_OK; i++) {
+        const json_t *tag = json_array_get(tags, i);
+        err = json_is_string(tag)
+                  ? add_tag(req, kept, json_string_value(tag), json_string_length(tag))
+                  : sg_request_fail(req, SG_ERR_INVALID, "tags", "must be an array of strings");
+    }
+    return err;
+}
+
+/* "a, b,c": white space around a tag is dropped, empty ones too. */
+static enum sg_error tags_from_text(struct sg_request *req, const char *value, size_t len,
+                                    json_t *kept)
+{
     enum sg_error err = SG_OK;
     const char *p = value, *end = value + len;
     while (p < end && err == SG_OK) {
@@ -86,26 +111,35 @@ static enum sg_error tags_from_text(struct sg_request *req, struct sg_asset_edit
             p++;
         while (stop > p && stop[-1] == ' ')
             stop--;
-        bool known = false;
-        for (size_t i = 0; i < json_array_size(tags) && !known; i++) {
-            const json_t *t = json_array_get(tags, i);
-            known = json_string_length(t) == (size_t)(stop - p) &&
-                    memcmp(json_string_value(t), p, (size_t)(stop - p)) == 0;
-        }
-        if (stop > p && !known &&
-            json_array_append_new(tags, json_stringn(p, (size_t)(stop - p))) != 0)
-            err = SG_ERR_NO_MEMORY;
+        if (stop > p)
+            err = add_tag(req, kept, p, (size_t)(stop - p));
         p = next;
     }
+    return err;
+}
+
+/* From JSON, or from text when there is none. */
+static enum sg_error set_tags(struct sg_request *req, struct sg_asset_edit *edit,
+                              const json_t *tags, const char *value, size_t len)
+{
+    if (edit->tags_json != NULL)
+        return given_again(req, "tags");
+    json_t *kept = json_array();
+    if (kept == NULL)
+        return SG_ERR_NO_MEMORY;
+    enum sg_error err =
+        tags != NULL ? tags_from_json(req, tags, kept) : tags_from_text(req, value, len, kept);
     if (err == SG_OK)
-        err = set_tags(req, edit, tags);
-    json_decref(tags);
+        err = take_canonical(req, kept, &edit->tags_json);
+    json_decref(kept);
     return err;
 }
 
 static enum sg_error set_custom(struct sg_request *req, struct sg_asset_edit *edit,
                                 const json_t *value)
 {
+    if (edit->custom_json != NULL)
+        return given_again(req, "custom");
     if (!json_is_object(value))
         return sg_request_fail(req, SG_ERR_INVALID, "custom", "must be an object");
     enum sg_error err = take_canonical(req, value, &edit->custom_json);
@@ -130,7 +164,7 @@ enum sg_error sg_asset_edit_text(struct sg_request *req, struct sg_asset_edit *e
         return set_text(req, "description", sg_validate_description(value, len), value, len,
                         &edit->description);
     if (strcmp(name, "tags") == 0)
-        return tags_from_text(req, edit, value, len);
+        return set_tags(req, edit, NULL, value, len);
     if (strcmp(name, "policy") == 0)
         return set_policy(req, edit, value, len);
     if (strcmp(name, "custom") == 0) {
@@ -148,7 +182,7 @@ enum sg_error sg_asset_edit_json(struct sg_request *req, struct sg_asset_edit *e
                                  const char *name, const json_t *value)
 {
     if (strcmp(name, "tags") == 0)
-        return set_tags(req, edit, value);
+        return set_tags(req, edit, value, NULL, 0);
     if (strcmp(name, "custom") == 0)
         return set_custom(req, edit, value);
     if (strcmp(name, "playback_policy") == 0)

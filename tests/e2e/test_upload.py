@@ -68,6 +68,15 @@ class Upload(support.DaemonCase):
         self.assertEqual(json.loads(body)["field"], "file")
         self.assertEqual(self.daemon.files("assets"), before)
 
+    def test_multipart_fields_are_given_once(self):
+        path = clip("short")
+        for field, value in (("title", "b"), ("description", "b"), ("tags", "b"), ("policy", "public"), ("custom", "{}")):
+            head, body = self.curl("-F", f"file=@{path}", "-F", f"{field}={value}", "-F", f"{field}={value}",
+                                   self.url("/api/v1/upload"))
+            self.assertRegex(head, r"HTTP/1.1 400 ", body)
+            self.assertEqual(json.loads(body)["field"], field)
+        self.assertNothingStaged()
+
     def test_content_digest(self):
         path = clip("short")
         with open(path, "rb") as file:
