@@ -58,5 +58,11 @@ int main(int argc, char **argv)
     struct options o;
     int status = options_parse(argc, argv, &o) == SG_OK ? dispatch(&o) : 2;
     options_free(&o);
+    /* An export cut short by a full disk must not pass for a whole one, nor a key nobody saw for
+     * one that was made known. */
+    if ((fflush(stdout) != 0 || ferror(stdout)) && status == 0) {
+        fputs("streamgate: the output could not be written\n", stderr);
+        status = 1;
+    }
     return status;
 }

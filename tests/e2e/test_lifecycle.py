@@ -1,8 +1,10 @@
 """Start, reload, drain, stop, kill: what the daemon says to systemd, and what stays on disk."""
 import contextlib
+import json
 import os
 import signal
 import sqlite3
+import subprocess
 import tempfile
 import time
 import unittest
@@ -232,6 +234,15 @@ class CommandLine(unittest.TestCase):
             result = self.run_program(*words, timeout=20)
             self.assertNotEqual(result.returncode, 0, words)
             self.assertTrue(result.stderr, words)
+
+    def test_output_that_cannot_be_written_is_a_failure(self):
+        with tempfile.TemporaryDirectory() as folder, open("/dev/full", "wb") as full:
+            for words in (("key", "create", "--role", "viewer", "--name", "v"), ("key", "list"), ("audit", "export"),
+                          ("openapi",), ("docs", "config")):
+                result = subprocess.run([support.BIN, *words, "--data-dir", folder], stdout=full, stderr=subprocess.PIPE,
+                                        timeout=60 * support.SLOW, env={**os.environ, **support.sanitizer_options()})
+                self.assertEqual(result.returncode, 1, words)
+                self.assertIn(b"output could not be written", result.stderr)
 
     def test_audit_verify_finds_an_edit(self):
         daemon = Daemon()
