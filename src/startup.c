@@ -72,10 +72,30 @@ static enum sg_error read_rows(struct sg_db_conn *c, void *arg)
     return sg_asset_each_id(c, list_add, arg);
 }
 
+#define MISSING "its file is missing"
+
 struct missing {
     const struct id_list *rows, *files;
-    size_t marked;
+    size_t found;
 };
+
+/* Once: at the next start nothing about it has changed. */
+static enum sg_error mark(struct sg_db_conn *c, const char *id)
+{
+    enum sg_error err = sg_asset_mark_failed(c, id, MISSING);
+    if (err == SG_ERR_EXISTS)
+        return SG_OK;
+    if (err != SG_OK)
+        return err;
+    char resource[sizeof "asset/" - 1 + SG_ULID_SIZE] = "asset/";
+    memcpy(resource + sizeof "asset/" - 1, id, SG_ULID_SIZE);
+    return sg_audit_append(c, &(struct sg_audit_event){.event_type = "data",
+                                                       .actor = "system",
+                                                       .action = "asset.fail",
+                                                       .resource = resource,
+                                                       .result = "success",
+                                                       .details = "{\"error\":\"" MISSING "\"}"});
+}
 
 static enum sg_error mark_missing(struct sg_db_conn *c, void *arg)
 {
@@ -83,10 +103,10 @@ static enum sg_error mark_missing(struct sg_db_conn *c, void *arg)
     for (size_t i = 0; i < m->rows->n; i++) {
         if (list_has(m->files, m->rows->ids[i]))
             continue;
-        enum sg_error err = sg_asset_mark_failed(c, m->rows->ids[i], "its file is missing");
+        enum sg_error err = mark(c, m->rows->ids[i]);
         if (err != SG_OK)
             return err;
-        m->marked++;
+        m->found++;
     }
     return SG_OK;
 }
@@ -127,7 +147,7 @@ enum sg_error startup_reconcile(struct sg_db *db, struct sg_blob_store *blobs)
         sg_info_log("main",
                     "%zu assets; removed %" PRIu64 " unfinished uploads and %zu files without an "
                     "asset; %zu assets without a file",
-                    rows.n, staged, removed, m.marked);
+                    rows.n, staged, removed, m.found);
 out:
     free(rows.ids);
     free(files.ids);

@@ -395,10 +395,14 @@ enum sg_error sg_asset_mark_failed(struct sg_db_conn *c, const char *id, const c
     struct sg_stmt st;
     sg_stmt_open(&st, c,
                  "UPDATE assets SET status = ?1, error = ?2, updated_ms = ?3,"
-                 " version = version + 1 WHERE id = ?4");
+                 " version = version + 1 WHERE id = ?4 AND (status <> ?1 OR error <> ?2)");
     sg_stmt_bind_u64(&st, SG_ASSET_FAILED);
     sg_stmt_bind_text(&st, error);
     sg_stmt_bind_u64(&st, sg_clock_wall_ms());
     sg_stmt_bind_text(&st, id);
-    return sg_stmt_run_changing(&st);
+    enum sg_error err = sg_stmt_run_changing(&st);
+    if (err != SG_ERR_NOT_FOUND)
+        return err;
+    err = check_version(c, id, 0);
+    return err ? err : SG_ERR_EXISTS;
 }

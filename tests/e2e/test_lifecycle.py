@@ -151,6 +151,14 @@ class Lifecycle(unittest.TestCase):
         self.assertRegex(daemon.log(), r"removed 0 unfinished uploads and 1 files without an asset; 1 assets without a file")
         self.assertFalse(os.path.exists(os.path.join(stray, "source")))
         daemon.stop()
+        # Said once: a further start finds the same and changes nothing.
+        daemon.start()
+        self.assertEqual(daemon.admin.get(f"/api/v1/assets/{gone['id']}").json()["version"], gone["version"] + 1)
+        daemon.stop()
+        events = [json.loads(line) for line in daemon.cli("audit", "export").stdout.splitlines()]
+        failed = [e for e in events if e["action"] == "asset.fail"]
+        self.assertEqual([(e["resource"], e["actor"]) for e in failed], [(f"asset/{gone['id']}", "system")])
+        daemon.cli("audit", "verify")
 
     def test_a_killed_media_process_costs_one_request(self):
         daemon = self.daemon({"playback.default_policy": "public"})

@@ -248,6 +248,8 @@ static void failure_is_marked(void **state)
     assert_int_equal(f.asset->f.version, 2);
     assert_true(f.asset->f.updated_ms > 1000);
     sg_asset_unref(f.asset);
+    assert_int_equal(sg_db_write(s->db, fail_closure, &ch), SG_ERR_EXISTS);
+    assert_int_equal(query_u64(s->db, "SELECT version FROM assets"), 2);
 }
 
 static void deletion_leaves_nothing(void **state)
