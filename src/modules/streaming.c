@@ -157,10 +157,12 @@ static enum sg_error answer(struct sg_request *req, struct sg_response *res,
 {
     sg_response_buf(res, 200, c->type, buf);
     res->etag = make_etag(req, asset, c);
+    bool is_public = asset->f.policy == SG_POLICY_PUBLIC;
     if (c->kind != KIND_MASTER)
-        res->cache_control = asset->f.policy == SG_POLICY_PUBLIC
-                                 ? "public, max-age=31536000, immutable"
-                                 : "private, max-age=31536000, immutable";
+        res->cache_control = is_public ? "public, max-age=31536000, immutable"
+                                       : "private, max-age=31536000, immutable";
+    else if (!is_public) /* the row's own says public */
+        res->cache_control = "private, max-age=2";
     res->ranges = c->kind == KIND_SEGMENT || c->kind == KIND_INIT;
     sg_metric_add(SG_METRIC_STREAM_REQUESTS, kind_requests[c->kind], 1);
     return res->etag != NULL ? SG_OK : SG_ERR_NO_MEMORY;

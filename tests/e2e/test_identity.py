@@ -107,6 +107,14 @@ class Identity(support.DaemonCase):
                     self.assertNotIn("://", uri)
                     self.assertFalse(uri.startswith("/"), uri)
 
+    def test_shared_caches_keep_nothing_of_a_signed_asset(self):
+        token = self.token()
+        for name in ("master.m3u8", "master-ts.m3u8", "original/index.m3u8", "original/init.mp4", "original/seg-0.ts",
+                     "poster.jpg", "source"):
+            response = self.playlist(token, name=name)
+            self.assertEqual(response.status, 200, name)
+            self.assertRegex(response.header("Cache-Control"), "^private, max-age=[0-9]+", name)
+
     def test_keys(self):
         key = self.daemon.make_key("creator", "temporary")
         self.assertRegex(key, r"^sgk_[A-Za-z0-9_-]{43}$")
