@@ -178,10 +178,6 @@ static void start_writeback(struct sg_request *req, struct ingest *in)
 enum sg_error ingest_write(struct sg_request *req, struct ingest *in, const uint8_t *data,
                            size_t len)
 {
-    uint64_t max = sg_config_uint(sg_services_config(req->svc), SG_SET_upload_max_size);
-    if (len > max - in->size_bytes)
-        return sg_request_fail(req, SG_ERR_TOO_LARGE, "body", "must be at most %" PRIu64 " bytes",
-                               max);
     enum sg_error err = sg_fs_write_all(in->fd, data, len);
     if (err != SG_OK)
         return err;

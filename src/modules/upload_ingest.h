@@ -31,7 +31,8 @@ enum sg_error ingest_define_metrics(void) SG_NODISCARD;
  * (WOULD_BLOCK when it may not). */
 enum sg_error ingest_begin(struct sg_request *req, enum ingest_kind kind,
                            struct ingest **out) SG_NODISCARD;
-/* Bytes of the file, in order. NO_SPACE, IO, TOO_LARGE. */
+/* Bytes of the file, in order. NO_SPACE, IO. The caller's route bounds the body by the limit that
+ * held when it began. */
 enum sg_error ingest_write(struct sg_request *req, struct ingest *in, const uint8_t *data,
                            size_t len) SG_NODISCARD;
 /* Everything was received: makes the asset and answers 201, or fails and leaves nothing. Blocks. */

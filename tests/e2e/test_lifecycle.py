@@ -93,6 +93,21 @@ class Lifecycle(unittest.TestCase):
         self.assertEqual(daemon.admin.upload(clip("short")).json()["playback_policy"], "public")
         daemon.stop()
 
+    def test_an_upload_keeps_the_limit_it_began_under(self):
+        path = self.config_file("[upload]\nmax_size = 1GiB\n")
+        daemon = self.daemon(arguments=["--config", path])
+        size = os.path.getsize(clip("bframes"))
+        raw, rest = self.begin_upload(daemon, clip("bframes"))
+        self.config_text(path, f"[upload]\nmax_size = {size - 1}\n")
+        daemon.signal(signal.SIGHUP)
+        daemon.wait_notified("RELOADING=1", 10)
+        daemon.wait_notified("READY=1", 10)
+        self.assertEqual(daemon.admin.upload(clip("bframes")).status, 413)
+        raw.send(rest)
+        self.assertEqual(raw.read_response()[0], 201)
+        raw.close()
+        daemon.stop()
+
     @staticmethod
     def config_text(path, text):
         with open(path, "w", encoding="utf-8") as file:
