@@ -85,14 +85,15 @@ static void ingest_free(struct sg_request *req, void *state)
     free(in);
 }
 
-static enum sg_error check_space(struct sg_request *req)
+/* Room for need more bytes beside the reserve, which the database lives on when uploads took the
+ * rest. */
+static enum sg_error check_space(struct sg_request *req, uint64_t need)
 {
     uint64_t avail, total;
     enum sg_error err = sg_blob_space(req->svc->blobs, &avail, &total);
     if (err != SG_OK)
         return err;
     uint64_t keep = sg_config_uint(sg_services_config(req->svc), SG_SET_storage_min_free);
-    uint64_t need = req->has_content_length ? req->content_length : 0;
     if (avail < keep || avail - keep < need)
         return sg_request_fail(req, SG_ERR_NO_SPACE, NULL, "the storage is full");
     return SG_OK;
@@ -110,7 +111,7 @@ enum sg_error ingest_begin(struct sg_request *req, enum ingest_kind kind, struct
         return sg_request_fail(req, SG_ERR_INVALID, "body", "must not be empty");
     if (!req->may_block)
         return SG_ERR_WOULD_BLOCK;
-    enum sg_error err = check_space(req);
+    enum sg_error err = check_space(req, req->has_content_length ? req->content_length : 0);
     if (err != SG_OK)
         return err;
 
@@ -183,9 +184,12 @@ enum sg_error ingest_write(struct sg_request *req, struct ingest *in, const uint
         return err;
     sg_sha256_update(in->sha, data, len);
     in->size_bytes += len;
-    if (in->size_bytes - in->written_back >= WRITEBACK_BYTES)
-        start_writeback(req, in);
-    return SG_OK;
+    if (in->size_bytes - in->written_back < WRITEBACK_BYTES)
+        return SG_OK;
+    start_writeback(req, in);
+    /* What the headers told was checked at the beginning, but they need not tell, and others
+     * upload too. */
+    return check_space(req, 0);
 }
 
 /* ---- syncing beside the probe ---- */

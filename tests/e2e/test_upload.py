@@ -3,7 +3,9 @@ import base64
 import hashlib
 import json
 import os
+import tempfile
 import threading
+import unittest
 
 import support
 from support import Raw, clip, run
@@ -135,6 +137,26 @@ class Upload(support.DaemonCase):
                      "Transfer-Encoding: chunked", "-H", f"Authorization: Bearer {self.daemon.admin_key}",
                      self.url("/api/v1/upload/"))
         return result.stdout.decode()
+
+
+class Reserve(unittest.TestCase):
+    def test_uploads_leave_the_reserve_alone(self):
+        """An upload whose headers do not tell its size ends where the reserve of free space begins."""
+        body, room = 160 << 20, 48 << 20
+        with tempfile.TemporaryDirectory() as folder:
+            disk = os.statvfs(folder)
+            free = disk.f_bavail * disk.f_frsize
+            if free < 2 * body:
+                self.skipTest("too little free space")
+            daemon = support.Daemon({"storage.min_free": str(free - room), "upload.max_size": "1GiB"})
+            self.addCleanup(daemon.remove)
+            daemon.start()
+            result = run("curl", "-sS", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Transfer-Encoding: chunked", "-T",
+                         support.made("zero-160M", support.sparse(body)), "-H",
+                         f"Authorization: Bearer {daemon.admin_key}", f"http://127.0.0.1:{daemon.port}/api/v1/upload/")
+            self.assertEqual(result.stdout, b"507", result.stderr)
+            support.eventually(lambda: not daemon.files("incoming"), 5, "an empty folder of staged uploads")
+            daemon.stop()
 
 
 class Memory(support.DaemonCase):
