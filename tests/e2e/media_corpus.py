@@ -132,7 +132,7 @@ def make_clip(name, path, tmp):
         args = [a.format(out=path, tmp=tmp) for a in line.split()]
         r = run(["ffmpeg", "-nostdin", "-v", "error", "-y"] + args)
         if r.returncode:
-            raise SystemExit(f"cannot make {name}: {r.stderr.decode()}")
+            raise RuntimeError(f"cannot make {name}: {r.stderr.decode()}")
 
 
 # ---- getting at what a viewer gets ----
