@@ -17,16 +17,8 @@
 
 #define CELLS_MAX ((uint32_t)1 << 20) /* 8 MiB of address space a thread */
 #define SERIES_MAX 4096
-#define CELLS_UNLABELLED 20 /* room every metric's series 0 has from the start: the largest type   \
-                             */
-
-#define BUCKETS_S 17
-#define BUCKETS_B 15
-#define BYTES_SHIFT_FIRST 10 /* 1 KiB; each next bound is four times the last */
-
-/* Cells of a counter or gauge: the number, and how often it was touched (gauges: 0 may be a true
- * value). Cells of a histogram: its buckets, then the sum. */
-#define CELLS_NUMBER 2
+/* Room every metric's series 0 has from the start: that of the largest type. */
+#define CELLS_UNLABELLED 20
 
 typedef _Atomic uint64_t cell;
 
@@ -68,7 +60,7 @@ static cell
 static cell *_Atomic pinned; /* numbers set as a whole: bits of a double, and the touched mark */
 static _Thread_local cell *mine;
 
-static const uint64_t bounds_ns[BUCKETS_S - 1] = {
+const uint64_t sg_metric_bounds_ns[BUCKETS_S - 1] = {
     UINT64_C(500000),     UINT64_C(1000000),     UINT64_C(2500000),     UINT64_C(5000000),
     UINT64_C(10000000),   UINT64_C(25000000),    UINT64_C(50000000),    UINT64_C(100000000),
     UINT64_C(250000000),  UINT64_C(500000000),   UINT64_C(1000000000),  UINT64_C(2500000000),
@@ -231,10 +223,10 @@ static uint32_t bucket_of_ns(uint64_t ns)
 {
     uint32_t low = 0;
     for (uint32_t step = 8; step > 0; step /= 2) {
-        if (ns > bounds_ns[low + step - 1])
+        if (ns > sg_metric_bounds_ns[low + step - 1])
             low += step;
     }
-    return low + (low == BUCKETS_S - 2 && ns > bounds_ns[low]);
+    return low + (low == BUCKETS_S - 2 && ns > sg_metric_bounds_ns[low]);
 }
 
 static uint32_t bucket_of_bytes(uint64_t bytes)
@@ -462,66 +454,6 @@ enum sg_error sg_metric_snapshot_take(struct metric_snapshot *out)
     return SG_OK;
 }
 
-void sg_metric_snapshot_free(struct metric_snapshot *s)
-{
-    uint32_t n = 0;
-    for (size_t m = 0; m <= SG_METRIC_COUNT; m++)
-        n = s->first[m] > n ? s->first[m] : n;
-    for (uint32_t i = 0; i < n; i++)
-        free(s->series[i].labels);
-    free(s->series);
-    free(s->cells);
-    free(s->pinned);
-    *s = (struct metric_snapshot){0};
-}
-
-static void read_number(enum metric_type type, const uint64_t *sums, const uint64_t *fixed,
-                        struct metric_value *out)
-{
-    double set = 0;
-    if (fixed[1] != 0)
-        memcpy(&set, &fixed[0], sizeof(set));
-    out->touched = fixed[1] != 0 || sums[0] != 0 || sums[1] != 0;
-    out->count = sums[0];
-    out->value = set + (type == METRIC_GAUGE ? (double)(int64_t)sums[0] : (double)sums[0]);
-}
-
-static void read_histogram(enum metric_type type, const uint64_t *sums,
-                           struct sg_histogram_view *out)
-{
-    bool seconds = type == METRIC_HISTOGRAM_S;
-    out->n = seconds ? BUCKETS_S : BUCKETS_B;
-    for (unsigned i = 0; i < out->n; i++) {
-        out->buckets[i] = sums[i];
-        out->count += sums[i];
-        if (i + 1 == out->n)
-            out->bounds[i] = __builtin_inf();
-        else
-            out->bounds[i] = seconds ? (double)bounds_ns[i] / 1e9
-                                     : (double)(UINT64_C(1) << (BYTES_SHIFT_FIRST + 2 * i));
-    }
-    out->sum = (double)sums[out->n] / (seconds ? 1e9 : 1);
-}
-
-static void read_cells(enum metric_type type, const uint64_t *sums, const uint64_t *fixed,
-                       struct metric_value *out)
-{
-    *out = (struct metric_value){0};
-    if (type == METRIC_COUNTER || type == METRIC_GAUGE) {
-        read_number(type, sums, fixed, out);
-    } else {
-        read_histogram(type, sums, &out->histogram);
-        out->touched = out->histogram.count > 0;
-    }
-}
-
-void sg_metric_snapshot_read(const struct metric_snapshot *s, enum sg_metric m, uint32_t series,
-                             struct metric_value *out)
-{
-    uint32_t at = s->series[s->first[m] + series].offset;
-    read_cells(sg_metric_rows[m].type, s->cells + at, s->pinned + at, out);
-}
-
 /* Merges one series, or all of them, without a snapshot. */
 static void read_series(enum sg_metric m, uint32_t series, struct metric_value *out)
 {
@@ -533,7 +465,8 @@ static void read_series(enum sg_metric m, uint32_t series, struct metric_value *
     uint32_t end = series == SG_METRIC_ALL ? count : first < count ? first + 1 : first;
     const cell *old = atomic_load(&retired), *fixed_cells = atomic_load(&pinned);
     if (end == first) /* an unknown series reads as one never touched */
-        read_cells(type, (const uint64_t[CELLS_UNLABELLED]){0}, (const uint64_t[2]){0}, &sum);
+        sg_metric_read_cells(type, (const uint64_t[CELLS_UNLABELLED]){0}, (const uint64_t[2]){0},
+                             &sum);
     for (uint32_t i = first; i < end; i++) {
         uint32_t at = offset_of(m, i);
         uint64_t sums[CELLS_UNLABELLED] = {0}, fixed[2] = {0};
@@ -546,7 +479,7 @@ static void read_series(enum sg_metric m, uint32_t series, struct metric_value *
         }
         for (uint32_t c = 0; c < 2 && fixed_cells != NULL; c++)
             fixed[c] = load(&fixed_cells[at + c]);
-        read_cells(type, sums, fixed, &one);
+        sg_metric_read_cells(type, sums, fixed, &one);
         sum.value += one.value;
         if (i == first) {
             sum.histogram = one.histogram;

@@ -1,5 +1,5 @@
-/* What metrics.c (cells, updates, merging) shows to metrics_text.c (exposition). Private to base.
- */
+/* What metrics.c (cells, updates, merging), metrics_read.c (what cells say) and metrics_text.c
+ * (exposition) share. Private to base. */
 #ifndef SG_BASE_METRICS_PRIVATE_H
 #define SG_BASE_METRICS_PRIVATE_H
 
@@ -18,6 +18,14 @@ struct metric_row {
 };
 
 extern const struct metric_row sg_metric_rows[SG_METRIC_COUNT];
+
+/* Cells of a counter or gauge: the number, and how often it was touched (gauges: 0 may be a true
+ * value). Cells of a histogram: its buckets, then the sum. */
+#define CELLS_NUMBER 2
+#define BUCKETS_S 17
+#define BUCKETS_B 15
+#define BYTES_SHIFT_FIRST 10 /* 1 KiB; each next bound is four times the last */
+extern const uint64_t sg_metric_bounds_ns[BUCKETS_S - 1];
 
 /* One merged series. */
 struct metric_value {
@@ -40,6 +48,10 @@ struct metric_snapshot {
     struct metric_snapshot_series *series; /* of metric m: [first[m], first[m + 1]) */
     uint32_t first[SG_METRIC_COUNT + 1];
 };
+
+/* The value of the cells of one series: sums over threads, and what was set as a whole. */
+void sg_metric_read_cells(enum metric_type type, const uint64_t *sums, const uint64_t *fixed,
+                          struct metric_value *out);
 
 enum sg_error sg_metric_snapshot_take(struct metric_snapshot *out) SG_NODISCARD;
 void sg_metric_snapshot_free(struct metric_snapshot *s);
