@@ -111,42 +111,57 @@ static void long_values(void **state)
     sg_config_unref(c);
 }
 
+static const char *const mistaken_lines[] = {
+    "[server]",
+    "io_threads = 257",
+    "blocking_threads = 0",
+    "header_timeout = 10 s",
+    "max_json_bytes = 63",
+    "nonsense = 1",
+    "just words",
+    "listen = ab",
+    "[nowhere]",
+    "key = 1",
+    "[playback",
+    "[playback]",
+    "default_policy = gated",
+    "token_ttl = 6h",
+    "token_ttl = 7h",
+    "[ratelimit]",
+    "enabled = maybe",
+    "auth = 5",
+    "upload = 0/5",
+    "default = 5/5/5",
+    "[cache]",
+    "default = 1/2min",
+    "streaming = 1/x/1MiB",
+    "= 4",
+    "[log]",
+    "level = INFO",
+};
+static const unsigned mistaken_numbers[] = {2,  3,  4,  5,  6,  7,  8,  10, 11, 13,
+                                            15, 17, 18, 19, 20, 22, 23, 24, 26};
+/* As the mistakes are worded, some of them. */
+static const char *const mistakes_told[] = {
+    ":2: server.io_threads = 257: must be a whole number from 0 to 256\n",
+    ":4: server.header_timeout = 10 s: must be a duration such as 10s, from 100ms to 1h\n",
+    ":5: server.max_json_bytes = 63: must be a size such as 64KiB, from 64B to 16MiB\n",
+    ":6: server.nonsense = 1: there is no such key\n",
+    ":10: nowhere.key = 1: there is no such section\n",
+    ":13: playback.default_policy = gated: must be one of public, signed\n",
+    ":15: playback.token_ttl = 7h: is set already in line 14\n",
+    "environment: STREAMGATE_SERVER_NOPE = 1: there is no such setting\n",
+    "environment: log.format = xml: must be one of text, json\n",
+    "--set: server.nope = 1: there is no such key\n",
+    "--set: server: must be section.key=value\n",
+};
+
 static void every_mistake(void **state)
 {
     (void)state;
-    static const char *const lines[] = {
-        "[server]",
-        "io_threads = 257",
-        "blocking_threads = 0",
-        "header_timeout = 10 s",
-        "max_json_bytes = 63",
-        "nonsense = 1",
-        "just words",
-        "listen = ab",
-        "[nowhere]",
-        "key = 1",
-        "[playback",
-        "[playback]",
-        "default_policy = gated",
-        "token_ttl = 6h",
-        "token_ttl = 7h",
-        "[ratelimit]",
-        "enabled = maybe",
-        "auth = 5",
-        "upload = 0/5",
-        "default = 5/5/5",
-        "[cache]",
-        "default = 1/2min",
-        "streaming = 1/x/1MiB",
-        "= 4",
-        "[log]",
-        "level = INFO",
-    };
-    static const unsigned wrong[] = {2,  3,  4,  5,  6,  7,  8,  10, 11, 13,
-                                     15, 17, 18, 19, 20, 22, 23, 24, 26};
     char text[2000] = "";
-    for (size_t i = 0; i < SG_ARRAY_LEN(lines); i++) {
-        strncat(text, lines[i], sizeof(text) - strlen(text) - 1);
+    for (size_t i = 0; i < SG_ARRAY_LEN(mistaken_lines); i++) {
+        strncat(text, mistaken_lines[i], sizeof(text) - strlen(text) - 1);
         strncat(text, "\n", sizeof(text) - strlen(text) - 1);
     }
     write_config(text);
@@ -164,29 +179,16 @@ static void every_mistake(void **state)
     size_t n = 0;
     for (const char *p = mistakes.ptr; *p != '\0'; p++)
         n += *p == '\n';
-    assert_int_equal(n, SG_ARRAY_LEN(wrong) + 2 + 4);
-    for (size_t i = 0; i < SG_ARRAY_LEN(wrong); i++) {
+    assert_int_equal(n, SG_ARRAY_LEN(mistaken_numbers) + 2 + 4);
+    for (size_t i = 0; i < SG_ARRAY_LEN(mistaken_numbers); i++) {
         char origin[64];
-        snprintf(origin, sizeof(origin), "%s:%u: ", file_name, wrong[i]);
+        snprintf(origin, sizeof(origin), "%s:%u: ", file_name, mistaken_numbers[i]);
         if (strstr(mistakes.ptr, origin) == NULL)
-            fail_msg("line %u is not told of in:\n%s", wrong[i], mistakes.ptr);
+            fail_msg("line %u is not told of in:\n%s", mistaken_numbers[i], mistakes.ptr);
     }
-    static const char *const told[] = {
-        ":2: server.io_threads = 257: must be a whole number from 0 to 256\n",
-        ":4: server.header_timeout = 10 s: must be a duration such as 10s, from 100ms to 1h\n",
-        ":5: server.max_json_bytes = 63: must be a size such as 64KiB, from 64B to 16MiB\n",
-        ":6: server.nonsense = 1: there is no such key\n",
-        ":10: nowhere.key = 1: there is no such section\n",
-        ":13: playback.default_policy = gated: must be one of public, signed\n",
-        ":15: playback.token_ttl = 7h: is set already in line 14\n",
-        "environment: STREAMGATE_SERVER_NOPE = 1: there is no such setting\n",
-        "environment: log.format = xml: must be one of text, json\n",
-        "--set: server.nope = 1: there is no such key\n",
-        "--set: server: must be section.key=value\n",
-    };
-    for (size_t i = 0; i < SG_ARRAY_LEN(told); i++) {
-        if (strstr(mistakes.ptr, told[i]) == NULL)
-            fail_msg("missing: %s in:\n%s", told[i], mistakes.ptr);
+    for (size_t i = 0; i < SG_ARRAY_LEN(mistakes_told); i++) {
+        if (strstr(mistakes.ptr, mistakes_told[i]) == NULL)
+            fail_msg("missing: %s in:\n%s", mistakes_told[i], mistakes.ptr);
     }
     sg_text_free(&mistakes);
 }
