@@ -161,19 +161,68 @@ struct first_key {
     bool made;
 };
 
+#define KEY_PAGE 200
+
+/* Whether there ever was an admin's key; one that was revoked since counts. */
+static enum sg_error had_admin(struct sg_db_conn *c, bool *out)
+{
+    char cursor[SG_ULID_SIZE] = "";
+    bool found = false;
+    for (size_t n = KEY_PAGE; n == KEY_PAGE && !found;) {
+        struct sg_key *keys = NULL;
+        enum sg_error err =
+            sg_key_list(c, NULL, cursor[0] != '\0' ? cursor : NULL, KEY_PAGE, &keys, &n);
+        if (err != SG_OK)
+            return err;
+        for (size_t i = 0; i < n && !found; i++)
+            found = keys[i].role == SG_ROLE_ADMIN;
+        if (n > 0)
+            memcpy(cursor, keys[n - 1].id, SG_ULID_SIZE);
+        free(keys);
+    }
+    *out = found;
+    return SG_OK;
+}
+
+/* Wanted by the first start, even when the command line made keys before it, and by one that finds
+ * no key left that works. */
+static enum sg_error wants_first_key(struct sg_db_conn *c, bool *out)
+{
+    uint64_t count;
+    bool had = false;
+    enum sg_error err = sg_key_count(c, &count);
+    if (err == SG_OK && count > 0)
+        err = had_admin(c, &had);
+    if (err == SG_OK)
+        *out = !had;
+    return err;
+}
+
+static enum sg_error create_first_key(struct sg_db_conn *c, char text[SG_KEY_SIZE])
+{
+    char name[SG_NAME_SIZE] = "admin";
+    struct sg_key_params params = {.name = name, .user_name = "admin", .role = SG_ROLE_ADMIN};
+    struct sg_key key;
+    enum sg_error err = sg_key_create(c, &params, text, &key);
+    if (err != SG_ERR_EXISTS)
+        return err;
+    /* Somebody gave a lesser key that name. */
+    memcpy(name + strlen("admin"), "-", 1);
+    sg_ulid_make(name + strlen("admin-"));
+    return sg_key_create(c, &params, text, &key);
+}
+
 /* The file is written before the commit: a crash between leaves a file whose key does not exist,
  * and the next start writes it anew. */
 static enum sg_error make_first_key(struct sg_db_conn *c, void *arg)
 {
     struct first_key *f = arg;
-    uint64_t count;
-    enum sg_error err = sg_key_count(c, &count);
-    if (err != SG_OK || count > 0)
+    bool wanted = false;
+    enum sg_error err = wants_first_key(c, &wanted);
+    if (err != SG_OK || !wanted)
         return err;
     char text[SG_KEY_SIZE + 1];
-    struct sg_key key;
-    err = sg_key_create(c, &(struct sg_key_params){.name = "admin", .role = SG_ROLE_ADMIN}, text,
-                        &key);
+    err = create_first_key(c, text);
     if (err != SG_OK)
         return err;
     size_t n = strlen(text);

@@ -258,6 +258,20 @@ class CommandLine(unittest.TestCase):
             self.assertNotEqual(result.returncode, 0, words)
             self.assertTrue(result.stderr, words)
 
+    def test_the_first_start_makes_an_admin_key_whatever_was_made_before(self):
+        daemon = Daemon()
+        self.addCleanup(daemon.remove)
+        os.makedirs(daemon.data)
+        daemon.make_key("viewer", "admin")
+        daemon.start()
+        self.assertEqual(daemon.admin.get("/api/v1/auth/me").json()["role"], "admin")
+        key_id = daemon.admin.get("/api/v1/auth/me").json()["key_id"]
+        daemon.cli("key", "revoke", key_id)
+        daemon.stop()
+        daemon.start()  # not the first one: it makes none
+        self.assertEqual(daemon.admin.get("/api/v1/auth/me").status, 401)
+        daemon.stop()
+
     def test_output_that_cannot_be_written_is_a_failure(self):
         with tempfile.TemporaryDirectory() as folder, open("/dev/full", "wb") as full:
             for words in (("key", "create", "--role", "viewer", "--name", "v"), ("key", "list"), ("audit", "export"),
