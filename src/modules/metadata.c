@@ -19,6 +19,11 @@ static enum sg_error answer_asset(struct sg_request *req, struct sg_response *re
         return err;
     char etag[SG_ETAG_SIZE];
     sg_asset_etag(e->asset, etag);
+    /* The ETag guards changes, whose versions it counts. The URLs of an asset that is not public
+     * hold a token that runs out without a change: to say "not modified" would leave the client
+     * with the old one. */
+    if (e->asset->f.policy != SG_POLICY_PUBLIC)
+        return sg_response_headerf(req, res, "ETag", "%s", etag);
     res->etag = sg_arena_strdup(req->arena, etag);
     return res->etag != NULL ? SG_OK : SG_ERR_NO_MEMORY;
 }

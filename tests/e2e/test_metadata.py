@@ -30,7 +30,15 @@ class Metadata(support.DaemonCase):
         self.assertRegex(got["created_at"], r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
         for use in ("hls", "hls_ts", "poster", "source"):
             self.assertIn("/stream/" + got["id"], got["playback"][use])
-        unchanged = self.ann.get(path, headers={"If-None-Match": response.header("ETag")})
+
+    def test_revalidation(self):
+        """A copy of a signed asset is never as good as new: its token runs out."""
+        path = f"/api/v1/assets/{self.asset()['id']}"
+        again = self.ann.get(path, headers={"If-None-Match": self.ann.get(path).header("ETag")})
+        self.assertEqual(again.status, 200)
+        self.assertIn("~", again.json()["playback"]["hls"])
+        self.ann.request("PATCH", path, body={"policy": "public"})
+        unchanged = self.ann.get(path, headers={"If-None-Match": self.ann.get(path).header("ETag")})
         self.assertEqual((unchanged.status, unchanged.body), (304, b""))
 
     def test_unknown_and_malformed_ids(self):
