@@ -87,27 +87,25 @@ void options_free(struct options *o)
     *o = (struct options){0};
 }
 
-/* What one setting alone cannot tell: texts that other floors read. */
-static void check_texts(const struct sg_config *c, struct sg_text *mistakes)
+/* The rules of texts that other floors read. */
+static const char *check_text(enum sg_setting setting, const char *value)
 {
-    const char *listen = sg_config_string(c, SG_SET_server_listen);
-    const char *colon = strrchr(listen, ':');
-    struct sg_address address;
-    uint64_t port;
-    if (colon == NULL || sg_address_parse(listen, (size_t)(colon - listen), &address) != SG_OK ||
-        sg_str_to_u64(colon + 1, strlen(colon + 1), 65535, &port) != SG_OK)
-        sg_text_printf(mistakes,
-                       "server.listen = %s: must be ADDRESS:PORT, such as 127.0.0.1:8080 or "
-                       "[::1]:8080, port 0 to 65535\n",
-                       listen);
-    const char *proxies = sg_config_string(c, SG_SET_server_trusted_proxies);
-    struct sg_cidr_list *list = NULL;
-    if (sg_cidr_list_parse(proxies, &list) != SG_OK)
-        sg_text_printf(mistakes,
-                       "server.trusted_proxies = %s: must be addresses or CIDR blocks, separated "
-                       "by commas\n",
-                       proxies);
-    sg_cidr_list_destroy(&list);
+    if (setting == SG_SET_server_listen) {
+        const char *colon = strrchr(value, ':');
+        struct sg_address address;
+        uint64_t port;
+        if (colon == NULL || sg_address_parse(value, (size_t)(colon - value), &address) != SG_OK ||
+            sg_str_to_u64(colon + 1, strlen(colon + 1), 65535, &port) != SG_OK)
+            return "must be ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080, port 0 to 65535";
+    }
+    if (setting == SG_SET_server_trusted_proxies) {
+        struct sg_cidr_list *list = NULL;
+        enum sg_error err = sg_cidr_list_parse(value, &list);
+        sg_cidr_list_destroy(&list);
+        if (err != SG_OK)
+            return "must be addresses or CIDR blocks, separated by commas";
+    }
+    return NULL;
 }
 
 enum sg_error options_config(const struct options *o, struct sg_config **out)
@@ -119,7 +117,7 @@ enum sg_error options_config(const struct options *o, struct sg_config **out)
         .environ = environ,
         .overrides = o->overrides,
         .n_overrides = o->n_overrides,
-        .check = check_texts,
+        .check = check_text,
     };
     enum sg_error err = sg_config_load(&params, &mistakes, &config);
     if (mistakes.len > 0)

@@ -45,6 +45,7 @@ struct loader {
     struct sg_config *config;
     struct sg_text *mistakes;
     const char *file;
+    const char *(*check)(enum sg_setting setting, const char *value);
     bool wrong, no_memory;
     unsigned first_line[SG_SETTING_COUNT]; /* where the file set it; 0: it did not */
 };
@@ -169,11 +170,18 @@ static void apply(struct loader *l, const char *origin, size_t index, const char
 {
     const struct setting_row *row = &sg_setting_rows[index];
     struct value value = {0};
-    if (!parse_value(row, text, &value)) {
+    bool parsed = parse_value(row, text, &value);
+    const char *rule = NULL;
+    if (parsed && has_text(row) && l->check != NULL)
+        rule = l->check((enum sg_setting)index, text);
+    if (!parsed || rule != NULL) {
         char name[128];
         snprintf(name, sizeof(name), "%s.%s", row->section, row->key);
         begin_mistake(l, origin, name, text);
-        sg_setting_rule(row, l->mistakes);
+        if (rule != NULL)
+            sg_text_puts(l->mistakes, rule);
+        else
+            sg_setting_rule(row, l->mistakes);
         sg_text_puts(l->mistakes, "\n");
         return;
     }
@@ -313,7 +321,7 @@ static void from_override(struct loader *l, const char *text)
 enum sg_error sg_config_load(const struct sg_config_params *params, struct sg_text *mistakes,
                              struct sg_config **out)
 {
-    struct loader l = {.mistakes = mistakes};
+    struct loader l = {.mistakes = mistakes, .check = params->check};
     l.config = calloc(1, sizeof(*l.config));
     if (l.config == NULL)
         return SG_ERR_NO_MEMORY;
@@ -326,10 +334,6 @@ enum sg_error sg_config_load(const struct sg_config_params *params, struct sg_te
         from_environment(&l, *e);
     for (size_t i = 0; i < params->n_overrides; i++)
         from_override(&l, params->overrides[i]);
-    size_t told = mistakes->len;
-    if (params->check != NULL && !l.no_memory)
-        params->check(l.config, mistakes);
-    l.wrong = l.wrong || mistakes->len > told;
     if (l.no_memory || l.wrong || mistakes->failed) {
         sg_config_unref(l.config);
         return l.no_memory || mistakes->failed ? SG_ERR_NO_MEMORY : SG_ERR_CONFIG;

@@ -127,14 +127,16 @@ static void system_tick(struct sg_services *svc)
 }
 
 #define HEALTH .method = SG_GET, .role = SG_ROLE_NONE, .unlimited = true
+/* Readiness asks the media processes and the disk: limited, as it costs something. */
+#define READINESS .method = SG_GET, .role = SG_ROLE_NONE, .limit = SG_LIMIT_DEFAULT
 
 static const struct sg_route routes[] = {
-    {HEALTH, .path = "/health", .handle = ready, .blocking = true,
+    {READINESS, .path = "/health", .handle = ready, .blocking = true,
      .summary = "Health with each check; 503 when one fails"},
     {HEALTH, .path = "/health/live", .handle = live, .summary = "Liveness"},
-    {HEALTH, .path = "/health/ready", .handle = ready, .blocking = true,
+    {READINESS, .path = "/health/ready", .handle = ready, .blocking = true,
      .summary = "Readiness: database, disk, media workers; 503 with the failing check"},
-    {HEALTH, .path = "/ready", .handle = ready, .blocking = true, .summary = "Readiness"},
+    {READINESS, .path = "/ready", .handle = ready, .blocking = true, .summary = "Readiness"},
     {HEALTH, .path = "/version", .handle = version, .summary = "Name and version"},
     {HEALTH, .path = "/metrics", .handle = metrics, .summary = "Prometheus or OpenMetrics text",
      .blocking = true, .response_type = "text/plain"},

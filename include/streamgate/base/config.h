@@ -27,8 +27,8 @@ struct sg_config_params {
     char *const *environ;          /* NULL: none */
     const char *const *overrides;  /* "section.key=value"; n_overrides of them; they win */
     size_t n_overrides;
-    /* NULL, or looks at what one setting alone cannot tell; each line it appends is a mistake. It sees the default where a value was refused, so all mistakes are named at once. */
-    void (*check)(const struct sg_config *config, struct sg_text *mistakes);
+    /* NULL, or the rule a text setting breaks that its bounds cannot tell (an address, a list): NULL when the value is good, else a static sentence. */
+    const char *(*check)(enum sg_setting setting, const char *value);
 };
 
 /* Loads and checks everything. On any mistake returns CONFIG and appends to `mistakes` one line each, all of them:
