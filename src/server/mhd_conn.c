@@ -453,17 +453,19 @@ void mhd_conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_contex
                      enum MHD_ConnectionNotificationCode code)
 {
     struct sg_server *s = cls;
+    struct conn *c = *socket_context;
+    if (code == MHD_CONNECTION_NOTIFY_CLOSED && c) {
+        mhd_idle_remove(c); /* first: its pool is freed already */
+    }
     mhd_idle_sweep(sg_clock_mono_ms());
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         on_start(s, mhd, socket_context);
         return;
     }
-    struct conn *c = *socket_context;
     if (!c) {
         return;
     }
     *socket_context = NULL;
-    mhd_idle_remove(c);
     sg_reaper_remove(s->reaper, &c->watched);
     sg_metric_gauge_add(SG_METRIC_ACTIVE_CONNECTIONS, 0, -1);
     if (c->stage == CONN_HEAD) {
