@@ -83,7 +83,7 @@ void mhd_conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_contex
 void mhd_conn_bad_length(void);
 
 /* mhd_idle.c; all on the connection's thread. */
-size_t mhd_idle_pool_bytes(size_t wanted); /* the least size whose pages can be given back */
+size_t mhd_idle_pool_bytes(size_t head_bytes); /* the least that takes heads of that size */
 void mhd_idle_learn(struct conn *c, const char *method); /* at each head, head_bytes set */
 void mhd_idle_add(struct conn *c);                       /* a request is finished */
 void mhd_idle_remove(struct conn *c); /* the next begins, or the connection ends */

@@ -226,8 +226,7 @@ static struct sg_server *server_new(struct sg_services *svc)
     s->svc = svc;
     s->listen_fd = -1;
     s->max_header_bytes = (size_t)sg_config_uint(config, SG_SET_server_max_header_bytes);
-    /* The library splits it between what it reads and what it writes. */
-    s->pool_bytes = mhd_idle_pool_bytes(s->max_header_bytes * 2);
+    s->pool_bytes = mhd_idle_pool_bytes(s->max_header_bytes);
     s->daemon_idle_ms = sg_config_uint(config, SG_SET_server_idle_timeout);
     atomic_init(&s->idle_ms, s->daemon_idle_ms);
     pthread_mutex_init(&s->lock, NULL);
