@@ -119,7 +119,7 @@ static enum sg_error openapi(struct sg_request *req, struct sg_response *res)
 static void system_tick(struct sg_services *svc)
 {
     bool good = sg_db_check(svc->db) == SG_OK && check_disk(svc) == SG_OK &&
-                sg_media_pool_alive(svc->media) > 0 && !atomic_load(&svc->draining);
+                sg_media_pool_alive(svc->media) > 0; /* a planned stop is no outage */
     sg_metric_gauge_set(SG_METRIC_SERVICE_HEALTH, 0, good ? 1 : 0);
     sg_metric_gauge_set(SG_METRIC_SERVICE_UPTIME, 0,
                         (double)(sg_clock_mono_ms() - svc->started_mono_ms) / 1000.0);
