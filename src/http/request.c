@@ -235,6 +235,15 @@ static const char *last_element(const char *list, size_t *len)
     return s;
 }
 
+/* Of several lines the last: the nearest proxy's. */
+static const char *last_line(const struct sg_request *req, const char *name)
+{
+    for (unsigned i = req->n_headers; i-- > 0;)
+        if (sg_str_ieq(req->headers[i].name, name))
+            return req->headers[i].value;
+    return NULL;
+}
+
 const char *sg_request_base_url(struct sg_request *req)
 {
     const struct sg_config *config = sg_services_config(req->svc);
@@ -248,7 +257,7 @@ const char *sg_request_base_url(struct sg_request *req)
     const struct sg_cidr_list *trusted =
         atomic_load_explicit(&req->svc->trusted_proxies, memory_order_acquire);
     const char *host = NULL;
-    const char *forwarded = sg_request_header(req, "X-Forwarded-Host");
+    const char *forwarded = last_line(req, "X-Forwarded-Host");
     if (forwarded && sg_cidr_list_contains(trusted, &req->peer)) {
         host = last_element(forwarded, &len);
         if (!host_is_valid(host, len))

@@ -103,6 +103,50 @@ static enum sg_error read_framing(struct sg_exchange *x)
     return SG_OK;
 }
 
+/* All lines of a list header as one value, in order (RFC 9110 5.3): a proxy may add its own line
+ * below one that the client made up. NULL when memory is short. */
+static const char *joined(const struct sg_request *req, struct sg_arena *arena, const char *name)
+{
+    const char *all = NULL;
+    for (unsigned i = 0; i < req->n_headers; i++) {
+        if (sg_str_ieq(req->headers[i].name, name)) {
+            const char *value = req->headers[i].value;
+            all = all ? sg_arena_printf(arena, "%s, %s", all, value) : value;
+            if (!all) {
+                return NULL;
+            }
+        }
+    }
+    return all;
+}
+
+/* What the nearest proxy said: the last element. */
+static bool last_is(const char *list, const char *word)
+{
+    const char *comma = strrchr(list, ',');
+    const char *last = comma ? comma + 1 + strspn(comma + 1, " \t") : list;
+    return sg_str_ieq(last, word);
+}
+
+static enum sg_error find_client(struct sg_exchange *x)
+{
+    struct sg_request *req = &x->req;
+    const struct sg_cidr_list *trusted =
+        atomic_load_explicit(&req->svc->trusted_proxies, memory_order_acquire);
+    bool forwarded = x->known[KNOWN_FORWARDED_FOR] || x->known[KNOWN_FORWARDED_PROTO];
+    if (!forwarded || !trusted || !sg_cidr_list_contains(trusted, &req->peer)) {
+        return SG_OK;
+    }
+    const char *path = joined(req, req->arena, "x-forwarded-for");
+    if (x->known[KNOWN_FORWARDED_FOR] && !path) {
+        return SG_ERR_NO_MEMORY; /* never taken for the proxy itself */
+    }
+    req->client = sg_address_client(&req->peer, path, trusted);
+    const char *proto = joined(req, req->arena, "x-forwarded-proto");
+    req->secure = proto && last_is(proto, "https");
+    return SG_OK;
+}
+
 enum sg_error sg_step_id(struct sg_exchange *x)
 {
     struct sg_request *req = &x->req;
@@ -120,13 +164,8 @@ enum sg_error sg_step_id(struct sg_exchange *x)
         sg_ulid_make(req->id);
     }
     sg_trace_begin(x->known[KNOWN_TRACEPARENT], &req->trace);
-    const struct sg_cidr_list *trusted =
-        atomic_load_explicit(&req->svc->trusted_proxies, memory_order_acquire);
-    if (trusted && (x->known[KNOWN_FORWARDED_FOR] || x->known[KNOWN_FORWARDED_PROTO]) &&
-        sg_cidr_list_contains(trusted, &req->peer)) {
-        req->client = sg_address_client(&req->peer, x->known[KNOWN_FORWARDED_FOR], trusted);
-        const char *proto = x->known[KNOWN_FORWARDED_PROTO];
-        req->secure = proto && sg_str_ieq(proto, "https");
+    if (err == SG_OK) {
+        err = find_client(x);
     }
     return err;
 }

@@ -259,6 +259,19 @@ static void test_proxies(void **state)
     assert_non_null(strstr(r.body, "9.9.9.9"));
     assert_non_null(strstr(r.body, "true"));
     loop_reply_free(&r);
+    /* A line of the client's own above the one that the proxy added. */
+    struct loop_request forged = {.method = "GET",
+                                  .path = "/t/who",
+                                  .peer = "10.1.2.3",
+                                  .headers = {{"X-Forwarded-For", "1.1.1.1"},
+                                              {"X-Forwarded-Proto", "https"},
+                                              {"X-Forwarded-For", "9.9.9.9"},
+                                              {"X-Forwarded-Proto", "http"}}};
+    loop_send(&loop, &forged, &r);
+    assert_non_null(strstr(r.body, "9.9.9.9"));
+    assert_null(strstr(r.body, "1.1.1.1"));
+    assert_null(strstr(r.body, "true"));
+    loop_reply_free(&r);
     rq.peer = "192.0.2.1";
     loop_send(&loop, &rq, &r);
     assert_non_null(strstr(r.body, "192.0.2.1"));
