@@ -116,7 +116,10 @@ static const char *cache_control(const struct sg_exchange *x)
 static void add_limits(struct sg_exchange *x)
 {
     const struct sg_limit_verdict *v = &x->verdict;
-    if (!x->have_verdict) {
+    /* Players do not read them, so content they get carries them once half of the bucket is gone.
+     */
+    bool plenty = x->playback && x->res.status < 400 && v->remaining > v->limit / 2;
+    if (!x->have_verdict || plenty) {
         return;
     }
     sg_exchange_add(x, "RateLimit-Limit", sg_exchange_number(x, v->limit));
@@ -167,7 +170,11 @@ void sg_exchange_complete_headers(struct sg_exchange *x)
         res->len =
             whole_len; /* what a Content-Length of a 304 must say, if there is one (RFC 9110 8.6) */
     }
-    char *trace = sg_arena_alloc(req->arena, SG_TRACEPARENT_SIZE);
+    char *trace = NULL;
+    if (!x->playback || res->status >= 400 || x->known[KNOWN_TRACEPARENT]) {
+        /* Content for players, who begin no traces, goes without. */
+        trace = sg_arena_alloc(req->arena, SG_TRACEPARENT_SIZE);
+    }
     if (trace) {
         sg_trace_format(&req->trace, trace);
     }

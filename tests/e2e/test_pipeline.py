@@ -180,6 +180,22 @@ class Limits(support.DaemonCase):
         self.assertEqual(response.header("RateLimit-Limit"), "1000")
         self.assertLess(int(response.header("RateLimit-Remaining")), 1000)
 
+    def test_content_for_players_is_lean(self):
+        asset = self.admin.upload(clip("short"), headers={"X-Forwarded-For": "192.0.2.91"}).json()
+        path = support.path_of(asset["playback"]["hls"])
+        me = {"X-Forwarded-For": "192.0.2.92"}
+        first = self.anonymous.get(path, headers=me)
+        self.assertEqual((first.status, first.header("RateLimit-Limit"), first.header("traceparent")), (200, None, None))
+        sent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        traced = self.anonymous.get(path, headers={**me, "traceparent": sent})
+        self.assertEqual(traced.header("traceparent").split("-")[1], sent.split("-")[1])
+        for _ in range(2000):  # the bucket refills with 100 a second
+            last = self.anonymous.get(path, headers=me)
+            if last.header("RateLimit-Limit"):
+                break
+        self.assertEqual((last.status, last.header("RateLimit-Limit")), (200, "1000"))
+        self.assertLessEqual(int(last.header("RateLimit-Remaining")), 500)
+
 
 if __name__ == "__main__":
     support.main()
