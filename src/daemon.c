@@ -202,6 +202,7 @@ static enum sg_error start_media(struct daemon *d, const struct sg_config *c)
         long cores = sysconf(_SC_NPROCESSORS_ONLN);
         workers = cores > 2 ? (uint64_t)cores : 2;
     }
+    d->svc.media_processes = (unsigned)workers;
     d->svc.media_limits = (struct sg_media_limits){
         .max_pixels = sg_config_uint(c, SG_SET_media_max_pixels),
         .max_duration_ms = sg_config_uint(c, SG_SET_media_max_duration),
@@ -309,9 +310,9 @@ static void stop_layers(struct daemon *d)
         if (sg_modules[i]->shutdown != NULL)
             sg_modules[i]->shutdown(svc);
     sg_route_table_destroy(&d->routes);
-    sg_media_pool_destroy(&svc->media);
-    sg_pool_destroy(&svc->blocking);
+    sg_pool_destroy(&svc->blocking); /* runs what is queued, which may still ask the media pool */
     sg_pool_destroy(&svc->sync);
+    sg_media_pool_destroy(&svc->media);
     sg_asset_cache_destroy(&svc->assets);
     sg_content_cache_destroy(&svc->content);
     sg_alerts_destroy(&svc->alerts);

@@ -195,9 +195,19 @@ static enum sg_error answerable(enum sg_error err)
     }
 }
 
-void av_worker_handle(void *ctx, struct sg_media_request_view *rq, struct sg_media_answer *an)
+/* A file that was deleted keeps its disk space while it is open here. */
+static void close_deleted(struct av_worker *w)
 {
-    struct av_worker *w = ctx;
+    for (unsigned i = w->n; i-- > 0;) {
+        struct stat st;
+        if (fstat(w->files[i].source->reader.fd, &st) != 0 || st.st_nlink == 0)
+            close_file(w, i);
+    }
+}
+
+static void handle_call(struct av_worker *w, struct sg_media_request_view *rq,
+                        struct sg_media_answer *an)
+{
     struct media_call call;
     struct sgav_body body = {0};
     unsigned at = 0;
@@ -224,6 +234,19 @@ void av_worker_handle(void *ctx, struct sg_media_request_view *rq, struct sg_med
     if (!err)
         an->message[0] = 0;
     an->err = answerable(err);
+}
+
+void av_worker_handle(void *ctx, struct sg_media_request_view *rq, struct sg_media_answer *an)
+{
+    struct av_worker *w = ctx;
+    if (rq->op == MEDIA_OP_SWEEP && rq->payload_len == 0 && rq->fd < 0) {
+        an->body_fd = -1;
+        an->message[0] = 0;
+        an->err = SG_OK;
+    } else {
+        handle_call(w, rq, an);
+    }
+    close_deleted(w);
 }
 
 static void log_nothing(void *avcl, int level, const char *fmt, va_list args)

@@ -14,7 +14,8 @@ enum media_op {
     MEDIA_OP_FMP4,
     MEDIA_OP_TS,
     MEDIA_OP_POSTER,
-    MEDIA_OP_END
+    MEDIA_OP_END,
+    MEDIA_OP_SWEEP = MEDIA_OP_END /* no payload, no file: only what follows every call */
 };
 
 enum { MEDIA_KEY_SIZE = 128, MEDIA_PARTS_MAX = 2, MEDIA_CALL_MAX = 512 };

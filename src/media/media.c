@@ -137,3 +137,19 @@ enum sg_error sg_media_render(struct sg_media_pool *pool, const struct sg_render
         free(wait);
     return err;
 }
+
+static void sweep_done(void *arg, const struct sg_media_reply *reply)
+{
+    (void)arg, (void)reply;
+}
+
+void sg_media_sweep(struct sg_media_pool *pool, unsigned processes)
+{
+    /* An idle process gets the call of its number; a busy one looks by itself after its call. */
+    for (unsigned i = 0; i < processes; i++) {
+        struct sg_media_call call = {
+            .op = MEDIA_OP_SWEEP, .fd = -1, .affinity = i, .done = sweep_done};
+        (void)!sg_media_pool_submit(pool,
+                                    &call); /* one that is refused is made up for by the next */
+    }
+}

@@ -174,6 +174,7 @@ static enum sg_error asset_delete(struct sg_request *req, struct sg_response *re
     /* The row is gone, so the asset is; a file that stays behind is removed by the next start. */
     if (sg_blob_remove(req->svc->blobs, id) != SG_OK)
         sg_warn_log("metadata", "file of deleted asset %s could not be removed yet", id);
+    sg_media_sweep(req->svc->media, req->svc->media_processes);
     sg_metric_add(SG_METRIC_DELETE_METADATA_SUCCESS, 0, 1);
     sg_response_empty(res, 204);
 out:

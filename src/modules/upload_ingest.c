@@ -42,15 +42,16 @@ enum sg_error ingest_define_metrics(void)
 }
 
 struct discard {
-    struct sg_blob_store *blobs;
+    struct sg_services *svc;
     char id[SG_ULID_SIZE];
 };
 
 static void discard_staged(void *arg)
 {
     struct discard *d = arg;
-    if (sg_blob_discard(d->blobs, d->id) != SG_OK)
+    if (sg_blob_discard(d->svc->blobs, d->id) != SG_OK)
         sg_warn_log("upload", "staged file %s could not be removed; the next start will", d->id);
+    sg_media_sweep(d->svc->media, d->svc->media_processes); /* it may have been probed */
     free(d);
 }
 
@@ -62,7 +63,7 @@ static void discard_later(struct sg_request *req, const char *id)
         sg_warn_log("upload", "staged file %s stays until the next start", id);
         return;
     }
-    d->blobs = req->svc->blobs;
+    d->svc = req->svc;
     memcpy(d->id, id, SG_ULID_SIZE);
     if (sg_pool_submit(req->svc->blocking, discard_staged, d) != SG_OK)
         discard_staged(d);

@@ -1,5 +1,6 @@
 """Deleting an asset while it is being sent: who is being served gets every byte, who asks later gets 404."""
 import hashlib
+import os
 import socket
 
 import support
@@ -59,6 +60,26 @@ class DeleteInFlight(support.DaemonCase):
                 self.assertIn(support.statuses(raw.read_all())[:1], ([200], [404]))
                 raw.close()
             self.assertProblem(self.anonymous.get(f"/stream/{asset['id']}/original/seg-0.ts"), 404)
+
+    def held_open(self):
+        """Deleted files of assets that the daemon or one of its processes still holds: disk space that is not free."""
+        held = []
+        for pid in [p for p in os.listdir("/proc") if p.isdigit()]:
+            try:
+                for fd in os.listdir(f"/proc/{pid}/fd"):
+                    target = os.readlink(f"/proc/{pid}/fd/{fd}")
+                    if target.startswith(self.daemon.data) and target.endswith("(deleted)"):
+                        held.append((pid, target))
+            except OSError:
+                continue  # gone meanwhile
+        return held
+
+    def test_deletion_frees_the_disk(self):
+        asset = self.uploaded(clip("bframes"))
+        for number in range(3):
+            self.assertEqual(self.anonymous.get(f"/stream/{asset['id']}/original/seg-{number}.m4s").status, 200)
+        self.assertEqual(self.admin.request("DELETE", f"/api/v1/assets/{asset['id']}").status, 204)
+        support.eventually(lambda: not self.held_open(), 10, "the deleted file to be closed by everybody")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ struct sg_services {
     struct sg_pool *blocking;              /* where handlers that block run */
     struct sg_pool *sync;                  /* file syncs that overlap other work; its tasks wait for no other task */
     struct sg_media_pool *media;
+    unsigned media_processes;
     struct sg_media_limits media_limits;
     struct sg_ratelimit *ratelimit;
     struct sg_identity_layer *identity;

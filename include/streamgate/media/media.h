@@ -37,6 +37,9 @@ struct sg_render {
 };
 enum sg_error sg_media_render(struct sg_media_pool *pool, const struct sg_render *r) SG_NODISCARD;
 
+/* After files were removed: lets the processes (how many there are) close the deleted ones they hold open, so that their disk space is free. Does not wait. */
+void sg_media_sweep(struct sg_media_pool *pool, unsigned processes);
+
 /* Entry of `streamgate media-worker`: enters the sandbox (socket on descriptor 3) and serves. Returns the exit status. In src/media/av_worker.c. */
 int sg_media_worker_main(void);
 
