@@ -301,6 +301,33 @@ static enum sg_error start(struct daemon *d)
     return SG_OK;
 }
 
+/* ---- after the start ---- */
+
+static void warm(void *arg)
+{
+    struct daemon *d = arg;
+    uint64_t began_ns = sg_clock_mono_ns(), assets;
+    enum sg_error err = sg_asset_cache_warm(&d->svc, &assets);
+    if (err != SG_OK) {
+        sg_warn_log("main", "the cache could not be warmed: %s", sg_error_title(err));
+        return;
+    }
+    if (assets == 0 || atomic_load(&d->svc.draining))
+        return;
+    char text[96];
+    snprintf(text, sizeof text, "%" PRIu64 " assets loaded in %" PRIu64 " ms", assets,
+             (sg_clock_mono_ns() - began_ns) / 1000000);
+    sg_alerts_event(d->svc.alerts, "cache_warmed", text);
+}
+
+/* Ready comes first: who asks before his asset is loaded has it read for him, as ever. */
+static void start_warming(struct daemon *d)
+{
+    enum sg_error err = sg_pool_submit(d->svc.blocking, warm, d);
+    if (err != SG_OK)
+        sg_warn_log("main", "the cache could not be warmed: %s", sg_error_title(err));
+}
+
 /* ---- stop, in reverse ---- */
 
 static void stop_layers(struct daemon *d)
@@ -392,10 +419,12 @@ int daemon_run(const struct options *o)
     err = install_config(&d, config);
     if (err == SG_OK)
         err = start(&d);
-    if (err == SG_OK)
+    if (err == SG_OK) {
+        start_warming(&d);
         wait_for_signals(&d, &signals);
-    else
+    } else {
         sg_error_log("main", "could not start: %s", sg_error_title(err));
+    }
     stop(&d);
     if (err == SG_OK)
         sg_info_log("main", "stopped");

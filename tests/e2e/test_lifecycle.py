@@ -2,6 +2,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -29,6 +30,24 @@ class Lifecycle(unittest.TestCase):
         raw.send(body[:cut])
         support.eventually(lambda: daemon.files("incoming"), 10, "the upload to have begun")
         return raw, body[cut:]
+
+    def test_the_memory_of_assets_is_warm_after_a_restart(self):
+        daemon = self.daemon()
+        ids = [daemon.admin.upload(clip("short")).json()["id"] for _ in range(5)]
+        daemon.stop()
+        self.assertNotIn("cache_warmed", daemon.log())  # nothing was there to load at the first start
+        daemon.settings["cache.warm"] = "3"
+        daemon.start()
+        self.assertRegex(support.eventually(lambda: re.search(r"cache_warmed: .*", daemon.log()), 10, "the event")[0],
+                         r"^cache_warmed: 3 assets loaded in \d+ ms")
+        self.assertEqual(daemon.metric("cache_warmed_total", namespace="metadata"), 3)
+        hits = []
+        for asset in reversed(ids):
+            before = daemon.metric("get_metadata_cache_hit_total")
+            self.assertEqual(daemon.admin.get(f"/api/v1/assets/{asset}").status, 200)
+            hits.append(daemon.metric("get_metadata_cache_hit_total") - before)
+        self.assertEqual(hits, [1, 1, 1, 0, 0], "the three newest from memory at the first request")
+        daemon.stop()
 
     def test_drain(self):
         daemon = self.daemon()

@@ -25,6 +25,9 @@ void sg_asset_cache_destroy(struct sg_asset_cache **c);
 struct sg_cache *sg_asset_cache_base(struct sg_asset_cache *c);
 /* After the commit of a change and before it is acknowledged: no later load sees the old row, not even one whose read raced with the commit. */
 void sg_asset_cache_invalidate(struct sg_asset_cache *c, const char *id);
+/* Loads the most recently updated ready assets, at most cache.warm of them and as many as fit without an eviction; ends early when svc->draining is set. Blocks (database).
+ * *out: how many were put into memory. Errors are the database's; what was loaded before stays. */
+enum sg_error sg_asset_cache_warm(struct sg_services *svc, uint64_t *out) SG_NODISCARD;
 
 /* From memory, else (only when req->may_block) from the database. WOULD_BLOCK, NOT_FOUND (also for an id that is no ULID; with fail set), UNAVAILABLE... */
 enum sg_error sg_asset_load(struct sg_request *req, const char *id, struct sg_asset_entry **out) SG_NODISCARD;
