@@ -181,12 +181,21 @@ static enum sg_error playlist(struct sg_request *req, struct sg_response *res,
         enum sg_error err = track != NULL ? sg_playlist_media(e->index, track, ts, &buf)
                                           : sg_playlist_master(e->index, ts, &buf);
         if (err != SG_OK)
-            return sg_request_fail(req, err == SG_ERR_UNSUPPORTED_MEDIA ? SG_ERR_NOT_FOUND : err,
-                                   NULL, "the source cannot be packaged in this form");
+            return err;
         sg_metric_add(SG_METRIC_STREAM_BUILDS, kind_builds[c.kind], 1);
         sg_content_fill(req->svc->content, c.key, c.key_len, SG_OK, buf);
     }
     return answer(req, res, e->asset, &c, buf);
+}
+
+/* Not every source can be packaged in both forms: the probe decides. */
+static enum sg_error check_form(struct sg_request *req, const struct sg_asset_entry *e, bool ts)
+{
+    if (ts ? e->index->ts : e->index->fmp4)
+        return SG_OK;
+    return sg_request_fail(req, SG_ERR_NOT_FOUND, NULL,
+                           "the %s form is not offered for this source",
+                           ts ? "MPEG-TS" : "fragmented MP4");
 }
 
 static enum sg_error get_master_in(struct sg_request *req, struct sg_response *res, bool ts)
@@ -195,7 +204,9 @@ static enum sg_error get_master_in(struct sg_request *req, struct sg_response *r
     enum sg_error err = open_asset(req, &e);
     if (err != SG_OK)
         return err;
-    err = playlist(req, res, e, NULL, ts);
+    err = check_form(req, e, ts);
+    if (err == SG_OK)
+        err = playlist(req, res, e, NULL, ts);
     sg_asset_entry_unref(e);
     return err;
 }
@@ -213,9 +224,11 @@ static enum sg_error get_master_ts(struct sg_request *req, struct sg_response *r
 static enum sg_error find_track(struct sg_request *req, const struct sg_asset_entry *e, bool ts,
                                 const struct sg_track **out)
 {
+    enum sg_error err = check_form(req, e, ts);
+    if (err != SG_OK)
+        return err;
     const struct sg_track *t = sg_media_index_track(e->index, sg_request_param(req, "rendition"));
-    if (t == NULL || (ts && (!e->index->ts || t != sg_media_index_main(e->index))) ||
-        (!ts && !e->index->fmp4))
+    if (t == NULL || (ts && t != sg_media_index_main(e->index)))
         return sg_request_fail(req, SG_ERR_NOT_FOUND, NULL,
                                "the asset has no rendition of this name and form");
     *out = t;

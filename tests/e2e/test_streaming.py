@@ -163,6 +163,22 @@ class Streaming(support.DaemonCase):
             self.assertProblem(self.anonymous.get(f"{base}/{path}"), (400, 404))
         self.assertProblem(self.anonymous.get("/stream/01ARZ3NDEKTSV4RRFFQ69G5FAV/master.m3u8"), (401, 404))
 
+    def test_a_form_that_is_not_offered(self):
+        """Opus has no place in MPEG-TS: the asset does not promise that form, and asking for it says so."""
+        def make(path):
+            support.ffmpeg(*support.source(4), *support.VIDEO, "-g", "60", "-c:a", "libopus", "-b:a", "64k",
+                           "-strict", "-2", "-f", "mp4", path)
+        asset = self.uploaded(support.made("opus.mp4", make))
+        self.assertIsNone(asset["playback"]["hls_ts"])
+        base = self.base(asset)
+        for path in ("master-ts.m3u8", "original/index-ts.m3u8", "original/seg-0.ts", "audio/index-ts.m3u8",
+                     "audio/seg-0.ts"):
+            problem = self.assertProblem(self.anonymous.get(f"{base}/{path}"), 404, "not-found")
+            self.assertEqual(problem["detail"], "the MPEG-TS form is not offered for this source", path)
+        self.assertIn("master.m3u8", asset["playback"]["hls"])
+        for path in ("master.m3u8", "original/index.m3u8", "original/seg-0.m4s", "audio/seg-0.m4s"):
+            self.assertEqual(self.anonymous.get(f"{base}/{path}").status, 200, path)
+
     def test_cors_for_players(self):
         base = self.base(self.asset("silent"))
         response = self.anonymous.get(f"{base}/master.m3u8", headers={"Origin": "https://player.example"})
