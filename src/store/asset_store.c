@@ -275,6 +275,50 @@ enum sg_error sg_asset_insert(struct sg_db_conn *c, const struct sg_asset_fields
     return err;
 }
 
+static enum sg_error finish_row(struct sg_db_conn *c, const struct sg_asset_fields *f)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c,
+                 "UPDATE assets SET size_bytes = ?1, sha256 = ?2, content_type = ?3,"
+                 " duration_ms = ?4, width = ?5, height = ?6, video_codec = ?7, audio_codec = ?8,"
+                 " frame_rate_num = ?9, frame_rate_den = ?10, status = ?11, error = ?12,"
+                 " updated_ms = ?13, version = version + 1 WHERE id = ?14 AND status = ?15");
+    sg_stmt_bind_u64(&st, f->size_bytes);
+    sg_stmt_bind_blob(&st, f->sha256, sizeof(f->sha256));
+    sg_stmt_bind_text(&st, f->content_type);
+    sg_stmt_bind_u64(&st, f->duration_ms);
+    sg_stmt_bind_u64(&st, f->width);
+    sg_stmt_bind_u64(&st, f->height);
+    sg_stmt_bind_text(&st, f->video_codec);
+    sg_stmt_bind_text(&st, f->audio_codec);
+    sg_stmt_bind_u64(&st, f->frame_rate_num);
+    sg_stmt_bind_u64(&st, f->frame_rate_den);
+    sg_stmt_bind_u64(&st, f->status);
+    sg_stmt_bind_text(&st, f->error);
+    sg_stmt_bind_u64(&st, f->updated_ms);
+    sg_stmt_bind_text(&st, f->id);
+    sg_stmt_bind_u64(&st, SG_ASSET_PROCESSING);
+    return sg_stmt_run_changing(&st);
+}
+
+/* Search text and tags stay as they are: nothing they are made of changes here. */
+enum sg_error sg_asset_finish(struct sg_db_conn *c, const struct sg_asset_fields *fields,
+                              const void *index, size_t index_len)
+{
+    enum sg_error err = finish_row(c, fields);
+    if (err)
+        return err;
+    struct sg_stmt st;
+    sg_stmt_open(&st, c,
+                 "DELETE FROM asset_indexes"
+                 " WHERE asset_seq = (SELECT seq FROM assets WHERE id = ?1)");
+    sg_stmt_bind_text(&st, fields->id);
+    err = sg_stmt_run(&st);
+    if (!err && index)
+        err = insert_index(c, fields->id, index, index_len);
+    return err;
+}
+
 static enum sg_error check_version(struct sg_db_conn *c, const char *id, uint64_t expected)
 {
     struct sg_stmt st;
@@ -337,16 +381,14 @@ enum sg_error sg_asset_delete(struct sg_db_conn *c, const char *id, uint64_t exp
     return sg_stmt_run_changing(&st);
 }
 
-enum sg_error sg_asset_get(struct sg_db_conn *c, const char *id, struct sg_asset **out)
+/* Closes st, whose first row, if any, is the asset. */
+static enum sg_error one_asset(struct sg_stmt *st, struct sg_asset **out)
 {
-    struct sg_stmt st;
-    sg_stmt_open(&st, c, "SELECT " SG_ASSET_COLUMNS " FROM assets WHERE id = ?1");
-    sg_stmt_bind_text(&st, id);
     struct sg_asset *asset = NULL;
     enum sg_error err = SG_OK;
-    if (sg_stmt_row(&st))
-        err = sg_asset_from_row(&st, &asset);
-    enum sg_error end = sg_stmt_close(&st);
+    if (sg_stmt_row(st))
+        err = sg_asset_from_row(st, &asset);
+    enum sg_error end = sg_stmt_close(st);
     if (!err)
         err = end;
     if (!err && !asset)
@@ -354,6 +396,27 @@ enum sg_error sg_asset_get(struct sg_db_conn *c, const char *id, struct sg_asset
     if (!err)
         *out = asset;
     return err;
+}
+
+enum sg_error sg_asset_get(struct sg_db_conn *c, const char *id, struct sg_asset **out)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c, "SELECT " SG_ASSET_COLUMNS " FROM assets WHERE id = ?1");
+    sg_stmt_bind_text(&st, id);
+    return one_asset(&st, out);
+}
+
+enum sg_error sg_asset_find_content(struct sg_db_conn *c, const uint8_t sha256[SG_SHA256_LEN],
+                                    uint64_t size_bytes, struct sg_asset **out)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c,
+                 "SELECT " SG_ASSET_COLUMNS " FROM assets WHERE sha256 = ?1 AND size_bytes = ?2"
+                 " AND status = ?3 ORDER BY created_ms, id LIMIT 1");
+    sg_stmt_bind_blob(&st, sha256, SG_SHA256_LEN);
+    sg_stmt_bind_u64(&st, size_bytes);
+    sg_stmt_bind_u64(&st, SG_ASSET_READY);
+    return one_asset(&st, out);
 }
 
 enum sg_error sg_asset_get_index(struct sg_db_conn *c, const char *id, struct sg_buf **out)

@@ -89,6 +89,13 @@ enum sg_error sg_blob_stage(struct sg_blob_store *s, const char *id, int *out_fd
     return err ? err : sg_fs_open(s->dirfd, p.staged, O_RDWR | O_CREAT | O_EXCL, FILE_MODE, out_fd);
 }
 
+enum sg_error sg_blob_open_staged(struct sg_blob_store *s, const char *id, int *out_fd)
+{
+    struct paths p;
+    enum sg_error err = paths_of(id, &p);
+    return err ? err : sg_fs_open(s->dirfd, p.staged, O_RDWR, 0, out_fd);
+}
+
 enum sg_error sg_blob_discard(struct sg_blob_store *s, const char *id)
 {
     struct paths p;
@@ -112,15 +119,19 @@ static enum sg_error remove_folder(struct sg_blob_store *s, const char *path, co
 
 /* The folders are synced even when they exist: a run that was killed between making one and syncing
  * its parent would else leave this file below a name that a power cut can take away. */
+static enum sg_error sync_above(struct sg_blob_store *s, const struct paths *p)
+{
+    enum sg_error err = sg_fs_sync_dir(s->dirfd, p->shard);
+    return err ? err : sg_fs_sync_dir(s->dirfd, ASSETS);
+}
+
 static enum sg_error publish_at(struct sg_blob_store *s, const struct paths *p)
 {
     enum sg_error err = sg_fs_mkdirs(s->dirfd, p->folder);
     if (!err)
         err = sg_fs_publish(s->dirfd, p->staged, p->source);
     if (!err)
-        err = sg_fs_sync_dir(s->dirfd, p->shard);
-    if (!err)
-        err = sg_fs_sync_dir(s->dirfd, ASSETS);
+        err = sync_above(s, p);
     return err ? err : sg_fs_sync_dir(s->dirfd, INCOMING);
 }
 
@@ -156,6 +167,59 @@ enum sg_error sg_blob_publish(struct sg_blob_store *s, const char *id)
     err = publish_at(s, &p);
     if (err && err != SG_ERR_EXISTS)
         undo_publish(s, &p, id);
+    return err;
+}
+
+/* EPERM and EOPNOTSUPP: a file system without hard links. */
+static enum sg_error link_error(int errnum)
+{
+    bool cannot = errnum == EMLINK || errnum == EPERM || errnum == EOPNOTSUPP;
+    return cannot ? SG_ERR_UNAVAILABLE : sg_error_from_errno(errnum);
+}
+
+/* Both ends are names without a slash in folders the kernel resolved below the data directory. */
+static enum sg_error link_source(struct sg_blob_store *s, const char *from_folder,
+                                 const char *to_folder)
+{
+    int from_fd = -1, to_fd = -1;
+    enum sg_error err = sg_fs_open(s->dirfd, from_folder, O_RDONLY | O_DIRECTORY, 0, &from_fd);
+    if (err)
+        return err;
+    err = sg_fs_open(s->dirfd, to_folder, O_RDONLY | O_DIRECTORY, 0, &to_fd);
+    if (!err) {
+        if (linkat(from_fd, SOURCE, to_fd, SOURCE, 0) != 0)
+            err = link_error(errno);
+        close(to_fd);
+    }
+    close(from_fd);
+    return err;
+}
+
+enum sg_error sg_blob_share(struct sg_blob_store *s, const char *id, const char *from)
+{
+    struct paths p, source;
+    bool linked = false;
+    enum sg_error err = paths_of(id, &p);
+    if (!err)
+        err = paths_of(from, &source);
+    if (!err)
+        err = exists(s, source.source); /* no folder is made for nothing */
+    if (err)
+        return err;
+    err = sg_fs_mkdirs(s->dirfd, p.folder);
+    if (!err)
+        err = link_source(s, source.folder, p.folder);
+    linked = !err;
+    if (!err)
+        err = sg_fs_sync_dir(s->dirfd, p.folder);
+    if (!err)
+        err = sync_above(s, &p);
+    if (!err || err == SG_ERR_EXISTS)
+        return err;
+    enum sg_error undo = linked ? sg_fs_unlink(s->dirfd, p.source) : SG_OK;
+    if (!undo)
+        undo = remove_folder(s, p.shard, id);
+    (void)undo; /* a file without a row is found at the next start */
     return err;
 }
 
@@ -235,6 +299,8 @@ static enum sg_error clear_empty(struct walk *w, const struct paths *p, const ch
 
 struct clearing {
     struct sg_blob_store *store;
+    bool (*keep)(void *arg, const char *id); /* NULL: nothing is kept */
+    void *arg;
     uint64_t removed;
 };
 
@@ -244,15 +310,18 @@ static enum sg_error clear_file(void *arg, const char *name, bool is_dir)
     struct paths p;
     if (is_dir || paths_of(name, &p))
         return SG_OK;
+    if (clearing->keep && clearing->keep(clearing->arg, name))
+        return SG_OK;
     enum sg_error err = sg_fs_unlink(clearing->store->dirfd, p.staged);
     if (!err)
         clearing->removed++;
     return err;
 }
 
-enum sg_error sg_blob_clear_staged(struct sg_blob_store *s, uint64_t *removed)
+enum sg_error sg_blob_clear_staged(struct sg_blob_store *s, bool (*keep)(void *arg, const char *id),
+                                   void *arg, uint64_t *removed)
 {
-    struct clearing clearing = {.store = s};
+    struct clearing clearing = {.store = s, .keep = keep, .arg = arg};
     enum sg_error err = sg_fs_each(s->dirfd, INCOMING, clear_file, &clearing);
     if (err)
         return err;

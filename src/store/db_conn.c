@@ -49,6 +49,8 @@ static enum sg_error error_from_rc(int rc, int os_errno)
     case SQLITE_CONSTRAINT:
         if (rc == SQLITE_CONSTRAINT_UNIQUE || rc == SQLITE_CONSTRAINT_PRIMARYKEY)
             return SG_ERR_EXISTS;
+        if (rc == SQLITE_CONSTRAINT_DATATYPE)
+            return SG_ERR_TOO_LARGE; /* STRICT refuses the REAL that a sum beyond 63 bits becomes */
         return rc == SQLITE_CONSTRAINT_FOREIGNKEY ? SG_ERR_CONFLICT : SG_ERR_INTERNAL;
     default:
         return SG_ERR_INTERNAL;
@@ -143,7 +145,7 @@ static int prepare(struct sg_db_conn *c, const char *sql, int len, unsigned flag
     return sqlite3_prepare_v3(c->handle, sql, len, flags, out, NULL);
 }
 
-/* The slot of sql, or one to (re)use for it. Linear: the pointers of 64 slots are few cache lines.
+/* The slot of sql, or one to (re)use for it. Linear: the pointers of 96 slots are few cache lines.
  */
 static size_t find_slot(struct sg_db_conn *c, const char *sql)
 {

@@ -2,8 +2,12 @@
  * changes: a new one is added below it.
  * Choices: text that people search lies in assets only, and asset_search (FTS5, external content)
  * holds no second copy; titles sort without regard to ASCII case; every sort has an index with and
- * without the owner, ending in id, so a page is a range scan with a total order. */
+ * without the owner, ending in id, so a page is a range scan with a total order; what an owner
+ * holds is summed by triggers, in the transaction of the change, so that a quota costs one row. */
 #include "migrations.h"
+
+#include "streamgate/store/asset_store.h"
+#include "streamgate/store/upload_store.h"
 
 static const char schema_1[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
@@ -63,7 +67,80 @@ static const char schema_1[] =
     "CREATE INDEX audit_type ON audit(event_type);"
     "CREATE INDEX audit_resource ON audit(resource);";
 
-static const char *const steps[] = {schema_1};
+/* The numbers below are the enumerators', written out because a released step never changes. */
+_Static_assert(SG_ASSET_READY == 3 && SG_UPLOAD_ACTIVE == 0 && SG_UPLOAD_PROCESSING == 1 &&
+                   SG_UPLOAD_TUS_FINAL == 3,
+               "the numbers in schema_2");
+
+/* What a row adds to its owner's usage (store/upload_store.h says why so). */
+#define ASSET_BYTES(row) "CASE " row "status WHEN 3 THEN " row "size_bytes ELSE 0 END"
+#define RESERVES(row) "(" row "state IN (0, 1) AND " row "kind <> 3)"
+#define RESERVED_BYTES(row)                                                                        \
+    "CASE WHEN " RESERVES(row) " THEN coalesce(" row "size_bytes, " row "offset_bytes) ELSE 0 END"
+
+#define ADD_ASSET                                                                                  \
+    "INSERT INTO owner_usage VALUES(new.owner, " ASSET_BYTES(                                      \
+        "new.") ", 1, 0, 0)"                                                                       \
+                " ON CONFLICT(owner) DO UPDATE SET asset_bytes = asset_bytes + "                   \
+                "excluded.asset_bytes,"                                                            \
+                " assets = assets + 1;"
+#define TAKE_ASSET                                                                                 \
+    "UPDATE owner_usage SET asset_bytes = asset_bytes - " ASSET_BYTES(                             \
+        "old.") ","                                                                                \
+                " assets = assets - 1 WHERE owner = old.owner;"
+#define ADD_UPLOAD                                                                                 \
+    "INSERT INTO owner_usage VALUES(new.owner, 0, 0, " RESERVED_BYTES("new.") ", " RESERVES(       \
+        "new.") ") ON CONFLICT(owner) DO UPDATE SET"                                               \
+                " reserved_bytes = reserved_bytes + excluded.reserved_bytes,"                      \
+                " uploads = uploads + excluded.uploads;"
+#define TAKE_UPLOAD                                                                                \
+    "UPDATE owner_usage SET reserved_bytes = reserved_bytes - " RESERVED_BYTES(                    \
+        "old.") ","                                                                                \
+                " uploads = uploads - " RESERVES("old.") " WHERE owner = old.owner;"
+
+/* The triggers on update look at what a row adds: an offset that moves within an announced size, as
+ * it does all the time, writes no second row. */
+static const char schema_2[] =
+    "CREATE TABLE uploads(id TEXT NOT NULL PRIMARY KEY, owner TEXT NOT NULL,"
+    " kind INTEGER NOT NULL, state INTEGER NOT NULL, filename TEXT NOT NULL, title TEXT NOT NULL,"
+    " description TEXT NOT NULL, tags TEXT NOT NULL, custom TEXT NOT NULL, policy INTEGER,"
+    " metadata TEXT NOT NULL, url TEXT NOT NULL, etag TEXT NOT NULL, size_bytes INTEGER,"
+    " offset_bytes INTEGER NOT NULL, chunk_bytes INTEGER NOT NULL, sha256 BLOB,"
+    " parts TEXT NOT NULL, error_slug TEXT NOT NULL, error_detail TEXT NOT NULL,"
+    " created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL,"
+    " expires_ms INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX uploads_owner ON uploads(owner, id);"
+    "CREATE INDEX uploads_expires ON uploads(expires_ms);"
+    "CREATE INDEX uploads_open ON uploads(state, id) WHERE state IN (0, 1);"
+    "CREATE TABLE upload_chunks(upload_id TEXT NOT NULL REFERENCES uploads(id) ON DELETE CASCADE,"
+    " number INTEGER NOT NULL, len INTEGER NOT NULL, sha256 BLOB NOT NULL,"
+    " PRIMARY KEY(upload_id, number)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX assets_content ON assets(sha256, size_bytes, created_ms, id);"
+
+    "CREATE TABLE owner_usage(owner TEXT NOT NULL PRIMARY KEY, asset_bytes INTEGER NOT NULL,"
+    " assets INTEGER NOT NULL, reserved_bytes INTEGER NOT NULL,"
+    " uploads INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+    "INSERT INTO owner_usage SELECT owner, sum(" ASSET_BYTES(
+        "") "), count(*), 0, 0"
+            " FROM assets GROUP BY owner;"
+
+            "CREATE TRIGGER usage_asset_added AFTER INSERT ON assets BEGIN " ADD_ASSET " END;"
+            "CREATE TRIGGER usage_asset_removed AFTER DELETE ON assets BEGIN " TAKE_ASSET " END;"
+            "CREATE TRIGGER usage_asset_changed AFTER UPDATE OF owner, status, size_bytes ON assets"
+            " WHEN old.owner <> new.owner OR " ASSET_BYTES("old.") " <> " ASSET_BYTES(
+                "new.") " BEGIN " TAKE_ASSET ADD_ASSET " END;"
+                        "CREATE TRIGGER usage_upload_added AFTER INSERT ON uploads "
+                        "BEGIN " ADD_UPLOAD " END;"
+                        "CREATE TRIGGER usage_upload_removed AFTER DELETE ON uploads "
+                        "BEGIN " TAKE_UPLOAD " END;"
+                        "CREATE TRIGGER usage_upload_changed AFTER UPDATE OF owner, kind, state, "
+                        "size_bytes,"
+                        " offset_bytes ON uploads WHEN old.owner <> new.owner"
+                        " OR " RESERVED_BYTES("old.") " <> " RESERVED_BYTES("new.") " OR " RESERVES(
+                            "old.") " <> " RESERVES("new.") " BEGIN " TAKE_UPLOAD ADD_UPLOAD
+                                                            " END;";
+
+static const char *const steps[] = {schema_1, schema_2};
 
 unsigned sg_db_schema_version(void)
 {

@@ -3,6 +3,7 @@
 #ifndef STREAMGATE_STORE_BLOB_H
 #define STREAMGATE_STORE_BLOB_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "streamgate/base/error.h"
@@ -14,17 +15,21 @@ enum sg_error sg_blob_store_create(int dirfd, struct sg_blob_store **out) SG_NOD
 void sg_blob_store_destroy(struct sg_blob_store **store);
 
 enum sg_error sg_blob_stage(struct sg_blob_store *s, const char *id, int *out_fd) SG_NODISCARD;  /* new, empty, O_RDWR */
+enum sg_error sg_blob_open_staged(struct sg_blob_store *s, const char *id, int *out_fd) SG_NODISCARD; /* O_RDWR; NOT_FOUND */
 enum sg_error sg_blob_discard(struct sg_blob_store *s, const char *id) SG_NODISCARD;              /* missing is SG_OK */
 /* The staged file must have been fdatasynced; renames it into place and fsyncs every folder concerned. */
 enum sg_error sg_blob_publish(struct sg_blob_store *s, const char *id) SG_NODISCARD;
+/* The published file of `from` becomes the published file of id too: a hard link, so the file system counts the references and deletion needs no care (published files are never written). Durable as publish is.
+ * A staged file of id is left alone. NOT_FOUND: from has no file (any more); EXISTS: id has one already; UNAVAILABLE: the file system takes no (more) links to the file. */
+enum sg_error sg_blob_share(struct sg_blob_store *s, const char *id, const char *from) SG_NODISCARD;
 enum sg_error sg_blob_open(struct sg_blob_store *s, const char *id, int *out_fd) SG_NODISCARD;    /* read-only; NOT_FOUND */
 enum sg_error sg_blob_remove(struct sg_blob_store *s, const char *id) SG_NODISCARD;               /* readers keep their descriptor */
 /* Free and total bytes of the file system. */
 enum sg_error sg_blob_space(struct sg_blob_store *s, uint64_t *out_free, uint64_t *out_total) SG_NODISCARD;
 /* Visits the ids of published files; stops at visit's first error. */
 enum sg_error sg_blob_each(struct sg_blob_store *s, enum sg_error (*visit)(void *arg, const char *id), void *arg) SG_NODISCARD;
-/* At start, before anything is staged: removes every staged file (nothing staged survives a start) and the empty folders of publishes that were
+/* At start, before anything is staged: removes the staged files that keep (NULL: nobody) does not claim and the empty folders of publishes that were
  * cut short; *removed: how many staged files. */
-enum sg_error sg_blob_clear_staged(struct sg_blob_store *s, uint64_t *removed) SG_NODISCARD;
+enum sg_error sg_blob_clear_staged(struct sg_blob_store *s, bool (*keep)(void *arg, const char *id), void *arg, uint64_t *removed) SG_NODISCARD;
 
 #endif

@@ -224,13 +224,13 @@ static void each_visits_published_files_only(void **state)
     assert_int_equal(sg_blob_each(f->store, count_visit, &v), SG_ERR_CANCELLED);
     assert_int_equal(v.n, 2);
     uint64_t removed = 0;
-    assert_int_equal(sg_blob_clear_staged(f->store, &removed), SG_OK);
+    assert_int_equal(sg_blob_clear_staged(f->store, NULL, NULL, &removed), SG_OK);
     assert_int_equal(removed, 1);
     assert_false(has(f, path));
     v = (struct visited){0};
     assert_int_equal(sg_blob_each(f->store, count_visit, &v), SG_OK);
     assert_int_equal(v.n, FILES - 1);
-    assert_int_equal(sg_blob_clear_staged(f->store, &removed), SG_OK);
+    assert_int_equal(sg_blob_clear_staged(f->store, NULL, NULL, &removed), SG_OK);
     assert_int_equal(removed, 0);
 }
 
