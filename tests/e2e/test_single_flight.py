@@ -6,7 +6,7 @@ import socket
 import support
 from support import clip
 
-CLIENTS = 1000 if support.SLOW == 1 else 300
+CLIENTS = 1000
 
 
 class SingleFlight(support.DaemonCase):

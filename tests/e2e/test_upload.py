@@ -184,6 +184,7 @@ class Memory(support.DaemonCase):
         watcher.join()
         self.assertProblem(response, (415, 422))
         self.assertNothingStaged()
+        # A sanitizer keeps what is freed and shadows what is not: only release tells what the daemon needs.
         if support.SLOW == 1:
             self.assertLess(peak - before, 16 << 20, f"grew from {before} to {peak}")
 
