@@ -333,11 +333,11 @@ static void start_warming(struct daemon *d)
 static void stop_layers(struct daemon *d)
 {
     struct sg_services *svc = &d->svc;
+    sg_pool_destroy(&svc->blocking); /* runs what is queued, which may still ask modules and media */
     for (size_t i = d->modules_started; i-- > 0;)
         if (sg_modules[i]->shutdown != NULL)
             sg_modules[i]->shutdown(svc);
     sg_route_table_destroy(&d->routes);
-    sg_pool_destroy(&svc->blocking); /* runs what is queued, which may still ask the media pool */
     sg_pool_destroy(&svc->sync);
     sg_media_pool_destroy(&svc->media);
     sg_asset_cache_destroy(&svc->assets);

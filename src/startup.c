@@ -10,9 +10,11 @@
 
 #include "streamgate/base/fs.h"
 #include "streamgate/base/log.h"
+#include "streamgate/base/metrics.h"
 #include "streamgate/store/asset_store.h"
 #include "streamgate/store/audit_store.h"
 #include "streamgate/store/key_store.h"
+#include "streamgate/store/upload_store.h"
 
 enum sg_error startup_lock(int data_dirfd, int *out_fd)
 {
@@ -67,6 +69,10 @@ static bool list_has(const struct id_list *l, const char *id)
     return l->n > 0 && bsearch(id, l->ids, l->n, SG_ULID_SIZE, compare_ids) != NULL;
 }
 
+struct found {
+    struct id_list rows, uploads, files;
+};
+
 static enum sg_error read_rows(struct sg_db_conn *c, void *arg)
 {
     return sg_asset_each_id(c, list_add, arg);
@@ -111,11 +117,34 @@ static enum sg_error mark_missing(struct sg_db_conn *c, void *arg)
     return SG_OK;
 }
 
-static enum sg_error remove_orphans(struct sg_blob_store *blobs, const struct id_list *rows,
-                                    const struct id_list *files, size_t *removed)
+/* What an unfinished upload may have: a staged file, or one that a completion had just put in its
+ * place. Neither may go, as its bytes were acknowledged. */
+static enum sg_error add_upload(void *arg, const struct sg_upload *u)
 {
+    return list_add(arg, u->f.id);
+}
+
+static enum sg_error read_uploads(struct sg_db_conn *c, void *arg)
+{
+    return sg_upload_each_open(c, add_upload, arg);
+}
+
+static enum sg_error reset_uploads(struct sg_db_conn *c, void *arg)
+{
+    return sg_upload_reset_processing(c, arg);
+}
+
+static bool keep_staged(void *arg, const char *id)
+{
+    return list_has(arg, id);
+}
+
+static enum sg_error remove_orphans(struct sg_blob_store *blobs, const struct found *found,
+                                    size_t *removed)
+{
+    const struct id_list *files = &found->files;
     for (size_t i = 0; i < files->n; i++) {
-        if (list_has(rows, files->ids[i]))
+        if (list_has(&found->rows, files->ids[i]) || list_has(&found->uploads, files->ids[i]))
             continue;
         enum sg_error err = sg_blob_remove(blobs, files->ids[i]);
         if (err != SG_OK)
@@ -125,32 +154,46 @@ static enum sg_error remove_orphans(struct sg_blob_store *blobs, const struct id
     return SG_OK;
 }
 
+static enum sg_error find_all(struct sg_db *db, struct sg_blob_store *blobs, struct found *found,
+                              uint64_t *staged)
+{
+    uint64_t reset = 0;
+    enum sg_error err = sg_db_write(db, reset_uploads, &reset);
+    if (err == SG_OK)
+        err = sg_db_read(db, read_uploads, &found->uploads);
+    list_sort(&found->uploads);
+    if (err == SG_OK)
+        err = sg_blob_clear_staged(blobs, keep_staged, &found->uploads, staged);
+    if (err == SG_OK)
+        err = sg_db_read(db, read_rows, &found->rows);
+    if (err == SG_OK)
+        err = sg_blob_each(blobs, list_add, &found->files);
+    list_sort(&found->rows);
+    list_sort(&found->files);
+    sg_metric_gauge_add(SG_METRIC_UPLOAD_OPEN, 0, (int64_t)found->uploads.n);
+    return err;
+}
+
 enum sg_error startup_reconcile(struct sg_db *db, struct sg_blob_store *blobs)
 {
-    struct id_list rows = {0}, files = {0};
+    struct found found = {0};
     uint64_t staged = 0;
     size_t removed = 0;
-    enum sg_error err = sg_blob_clear_staged(blobs, &staged);
+    struct missing m = {.rows = &found.rows, .files = &found.files};
+    enum sg_error err = find_all(db, blobs, &found, &staged);
     if (err == SG_OK)
-        err = sg_db_read(db, read_rows, &rows);
-    if (err == SG_OK)
-        err = sg_blob_each(blobs, list_add, &files);
-    if (err != SG_OK)
-        goto out;
-    list_sort(&rows);
-    list_sort(&files);
-    struct missing m = {.rows = &rows, .files = &files};
-    err = remove_orphans(blobs, &rows, &files, &removed);
+        err = remove_orphans(blobs, &found, &removed);
     if (err == SG_OK)
         err = sg_db_write(db, mark_missing, &m);
     if (err == SG_OK)
         sg_info_log("main",
-                    "%zu assets; removed %" PRIu64 " unfinished uploads and %zu files without an "
-                    "asset; %zu assets without a file",
-                    rows.n, staged, removed, m.found);
-out:
-    free(rows.ids);
-    free(files.ids);
+                    "%zu assets, %zu unfinished uploads; removed %" PRIu64
+                    " bodies that were broken off and %zu files without an asset; %zu assets "
+                    "without a file",
+                    found.rows.n, found.uploads.n, staged, removed, m.found);
+    free(found.rows.ids);
+    free(found.uploads.ids);
+    free(found.files.ids);
     return err;
 }
 

@@ -7,6 +7,7 @@
 
 #include "upload_form.h"
 #include "upload_ingest.h"
+#include "upload_session.h"
 
 static enum sg_error raw_metadata(struct sg_request *req, struct sg_asset_edit *edit)
 {
@@ -131,9 +132,18 @@ static const struct sg_route routes[] = {
 
 static enum sg_error upload_init(struct sg_services *svc)
 {
-    (void)svc;
-    return ingest_define_metrics();
+    enum sg_error err = upload_counts_define();
+    return err == SG_OK ? upload_state_create(&svc->uploads) : err;
 }
 
-const struct sg_module sg_upload_module = {
-    .name = "upload", .routes = routes, .n_routes = SG_ARRAY_LEN(routes), .init = upload_init};
+static void upload_shutdown(struct sg_services *svc)
+{
+    upload_state_destroy(&svc->uploads);
+}
+
+const struct sg_module sg_upload_module = {.name = "upload",
+                                           .routes = routes,
+                                           .n_routes = SG_ARRAY_LEN(routes),
+                                           .init = upload_init,
+                                           .tick = upload_sessions_tick,
+                                           .shutdown = upload_shutdown};

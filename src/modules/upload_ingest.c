@@ -8,7 +8,6 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -21,25 +20,7 @@
 #include "streamgate/http/multipart.h"
 
 #include "upload_form.h"
-
-static uint32_t kind_requests[INGEST_KINDS], kind_success[INGEST_KINDS], kind_failed[INGEST_KINDS];
-
-enum sg_error ingest_define_metrics(void)
-{
-    static const char *const labels[INGEST_KINDS] = {
-        [INGEST_RAW] = "kind=\"raw\"", [INGEST_FORM] = "kind=\"multipart\""};
-    for (int k = 0; k < INGEST_KINDS; k++) {
-        enum sg_error err =
-            sg_metric_define(SG_METRIC_UPLOAD_REQUESTS, labels[k], &kind_requests[k]);
-        if (err == SG_OK)
-            err = sg_metric_define(SG_METRIC_UPLOAD_SUCCESS, labels[k], &kind_success[k]);
-        if (err == SG_OK)
-            err = sg_metric_define(SG_METRIC_UPLOAD_FAILED, labels[k], &kind_failed[k]);
-        if (err != SG_OK)
-            return err;
-    }
-    return SG_OK;
-}
+#include "upload_session.h"
 
 struct discard {
     struct sg_services *svc;
@@ -77,8 +58,9 @@ static void ingest_free(struct sg_request *req, void *state)
     if (!in->published)
         discard_later(req, in->id);
     if (!in->done)
-        sg_metric_add(SG_METRIC_UPLOAD_FAILED, kind_failed[in->kind], 1);
+        upload_count_failure(in->kind);
     sg_metric_gauge_add(SG_METRIC_UPLOADS_IN_FLIGHT, 0, -1);
+    upload_quota_drop(req->svc->uploads, req->identity.user_id, in->held);
     sg_sha256_destroy(&in->sha);
     sg_sha256_destroy(&in->body_sha);
     sg_multipart_destroy(&in->form);
@@ -86,21 +68,7 @@ static void ingest_free(struct sg_request *req, void *state)
     free(in);
 }
 
-/* Room for need more bytes beside the reserve, which the database lives on when uploads took the
- * rest. */
-static enum sg_error check_space(struct sg_request *req, uint64_t need)
-{
-    uint64_t avail, total;
-    enum sg_error err = sg_blob_space(req->svc->blobs, &avail, &total);
-    if (err != SG_OK)
-        return err;
-    uint64_t keep = sg_config_uint(sg_services_config(req->svc), SG_SET_storage_min_free);
-    if (avail < keep || avail - keep < need)
-        return sg_request_fail(req, SG_ERR_NO_SPACE, NULL, "the storage is full");
-    return SG_OK;
-}
-
-enum sg_error ingest_begin(struct sg_request *req, enum ingest_kind kind, struct ingest **out)
+enum sg_error ingest_begin(struct sg_request *req, enum upload_count_kind kind, struct ingest **out)
 {
     bool has_digest;
     uint8_t digest[SG_SHA256_LEN];
@@ -112,7 +80,8 @@ enum sg_error ingest_begin(struct sg_request *req, enum ingest_kind kind, struct
         return sg_request_fail(req, SG_ERR_INVALID, "body", "must not be empty");
     if (!req->may_block)
         return SG_ERR_WOULD_BLOCK;
-    enum sg_error err = check_space(req, req->has_content_length ? req->content_length : 0);
+    uint64_t announced = req->has_content_length ? req->content_length : 0;
+    enum sg_error err = upload_quota_check(req, announced, true);
     if (err != SG_OK)
         return err;
 
@@ -130,8 +99,10 @@ enum sg_error ingest_begin(struct sg_request *req, enum ingest_kind kind, struct
         free(in);
         return err;
     }
-    sg_metric_add(SG_METRIC_UPLOAD_REQUESTS, kind_requests[kind], 1);
+    upload_count_begun(kind);
     sg_metric_gauge_add(SG_METRIC_UPLOADS_IN_FLIGHT, 0, 1);
+    in->held = announced;
+    upload_quota_hold(req->svc->uploads, req->identity.user_id, announced);
     req->state = in;
     req->state_free = ingest_free;
     err = sg_sha256_create(&in->sha);
@@ -142,39 +113,15 @@ enum sg_error ingest_begin(struct sg_request *req, enum ingest_kind kind, struct
     return err;
 }
 
-/* ---- early writeback: the disk works while the body still arrives, so that the sync at the end is
- * short ---- */
-
 #define WRITEBACK_BYTES (8u << 20)
 
-struct writeback {
-    int fd; /* its own */
-    uint64_t offset, len;
-};
-
-static void writeback_run(void *arg)
+/* A body of unknown length is counted as it comes. */
+static void hold_more(struct sg_request *req, struct ingest *in)
 {
-    struct writeback *w = arg;
-    sg_fs_start_writeback(w->fd, w->offset, w->len);
-    close(w->fd);
-    free(w);
-}
-
-/* A hint only: when anything is short it is left out. */
-static void start_writeback(struct sg_request *req, struct ingest *in)
-{
-    uint64_t from = in->written_back;
-    in->written_back = in->size_bytes;
-    struct writeback *w = malloc(sizeof *w);
-    if (w == NULL)
+    if (in->size_bytes <= in->held)
         return;
-    *w = (struct writeback){
-        .fd = fcntl(in->fd, F_DUPFD_CLOEXEC, 3), .offset = from, .len = in->size_bytes - from};
-    if (w->fd >= 0 && sg_pool_submit(req->svc->sync, writeback_run, w) == SG_OK)
-        return;
-    if (w->fd >= 0)
-        close(w->fd);
-    free(w);
+    upload_quota_hold(req->svc->uploads, req->identity.user_id, in->size_bytes - in->held);
+    in->held = in->size_bytes;
 }
 
 enum sg_error ingest_write(struct sg_request *req, struct ingest *in, const uint8_t *data,
@@ -183,104 +130,45 @@ enum sg_error ingest_write(struct sg_request *req, struct ingest *in, const uint
     enum sg_error err = sg_fs_write_all(in->fd, data, len);
     if (err != SG_OK)
         return err;
+    uint64_t start = sg_clock_mono_ns();
     sg_sha256_update(in->sha, data, len);
+    in->hash_ns += sg_clock_mono_ns() - start;
     in->size_bytes += len;
     if (in->size_bytes - in->written_back < WRITEBACK_BYTES)
         return SG_OK;
-    start_writeback(req, in);
+    /* The disk works while the body still comes, so that the sync at the end is short. */
+    upload_start_writeback(req->svc, in->fd, in->written_back, in->size_bytes);
+    in->written_back = in->size_bytes;
+    hold_more(req, in);
     /* What the headers told was checked at the beginning, but they need not tell, and others
      * upload too. */
-    return check_space(req, 0);
-}
-
-/* ---- syncing beside the probe ---- */
-
-struct sync_job {
-    pthread_mutex_t lock; /* guards finished */
-    pthread_cond_t cond;
-    bool finished;
-    int fd;
-    enum sg_error err;
-    uint64_t took_ns;
-};
-
-static void sync_run(void *arg)
-{
-    struct sync_job *job = arg;
-    uint64_t start = sg_clock_mono_ns();
-    enum sg_error err = sg_fs_fdatasync(job->fd);
-    uint64_t took = sg_clock_mono_ns() - start;
-    pthread_mutex_lock(&job->lock);
-    job->err = err;
-    job->took_ns = took;
-    job->finished = true;
-    pthread_cond_signal(&job->cond);
-    pthread_mutex_unlock(&job->lock);
-}
-
-struct timing {
-    uint64_t sync_ns, probe_ns, publish_ns, commit_ns;
-};
-
-/* Syncs and probes at the same time. The probe's error wins: it says more. */
-static enum sg_error sync_and_probe(struct sg_request *req, struct ingest *in, struct timing *t,
-                                    struct sg_media_index **out)
-{
-    struct sync_job job = {.fd = in->fd};
-    pthread_mutex_init(&job.lock, NULL);
-    pthread_cond_init(&job.cond, NULL);
-    if (sg_pool_submit(req->svc->sync, sync_run, &job) != SG_OK)
-        sync_run(&job);
-
-    char why[SG_MEDIA_MESSAGE_MAX] = "";
-    struct sg_media_index *index = NULL;
-    uint64_t start = sg_clock_mono_ns();
-    enum sg_error err =
-        sg_media_probe(req->svc->media, in->id, in->fd, &req->svc->media_limits, &index, why);
-    t->probe_ns = sg_clock_mono_ns() - start;
-
-    pthread_mutex_lock(&job.lock);
-    while (!job.finished)
-        pthread_cond_wait(&job.cond, &job.lock);
-    pthread_mutex_unlock(&job.lock);
-    pthread_cond_destroy(&job.cond);
-    pthread_mutex_destroy(&job.lock);
-    t->sync_ns = job.took_ns;
-    sg_metric_observe_ns(SG_METRIC_UPLOAD_FINISH_PROBE, 0, t->probe_ns);
-
-    if (err != SG_OK)
-        return sg_request_fail(req, err, "body", "%s", why[0] != '\0' ? why : sg_error_title(err));
-    if (job.err != SG_OK) {
-        sg_media_index_unref(index);
-        return job.err;
-    }
-    *out = index;
-    return SG_OK;
+    err = upload_space(req->svc, 0);
+    return err == SG_ERR_NO_SPACE ? sg_request_fail(req, err, NULL, "the storage is full") : err;
 }
 
 /* ---- the transaction ---- */
 
 struct commit {
+    const struct sg_config *cfg;
     const struct sg_asset_fields *fields;
-    const void *index;
-    size_t index_len;
+    const struct upload_file *file;
     struct sg_audit_event event;
 };
 
 static enum sg_error commit_rows(struct sg_db_conn *c, void *arg)
 {
     struct commit *commit = arg;
-    enum sg_error err = sg_asset_insert(c, commit->fields, commit->index, commit->index_len);
+    enum sg_error err =
+        upload_quota_commit(c, commit->cfg, commit->fields->owner, commit->fields->size_bytes);
+    if (err == SG_OK)
+        err = sg_asset_insert(c, commit->fields, commit->file->encoded, commit->file->encoded_len);
     return err != SG_OK ? err : sg_audit_append(c, &commit->event);
 }
 
 static void fill_fields(struct sg_request *req, const struct ingest *in,
-                        const struct sg_media_index *index, const uint8_t sha256[SG_SHA256_LEN],
-                        struct sg_asset_fields *f)
+                        const struct upload_file *file, struct sg_asset_fields *f)
 {
     const struct sg_config *cfg = sg_services_config(req->svc);
-    const struct sg_track *video = sg_media_index_video(index);
-    const struct sg_track *audio = sg_media_index_audio(index);
     enum sg_asset_policy policy = SG_POLICY_SIGNED;
     if (in->edit.has_policy)
         policy = in->edit.policy;
@@ -288,61 +176,45 @@ static void fill_fields(struct sg_request *req, const struct ingest *in,
         policy = SG_POLICY_PUBLIC;
     uint64_t now = sg_clock_wall_ms();
     *f = (struct sg_asset_fields){
-        .status = SG_ASSET_READY,
         .policy = policy,
         .title = in->edit.title != NULL ? in->edit.title : in->filename,
         .description = in->edit.description != NULL ? in->edit.description : "",
         .tags_json = in->edit.tags_json != NULL ? in->edit.tags_json : "[]",
         .custom_json = in->edit.custom_json != NULL ? in->edit.custom_json : "{}",
         .filename = in->filename,
-        .size_bytes = in->size_bytes,
-        .content_type = index->content_type,
-        .duration_ms = index->duration_ms,
-        .width = video != NULL ? video->display_width : 0,
-        .height = video != NULL ? video->display_height : 0,
-        .video_codec = video != NULL ? video->codec_name : "",
-        .audio_codec = audio != NULL ? audio->codec_name : "",
-        .frame_rate_num = video != NULL ? video->fps_num : 0,
-        .frame_rate_den = video != NULL ? video->fps_den : 1,
-        .error = "",
         .version = 1,
         .created_ms = now,
         .updated_ms = now,
     };
-    memcpy(f->id, in->id, SG_ULID_SIZE);
     memcpy(f->owner, req->identity.user_id, SG_ULID_SIZE);
-    memcpy(f->sha256, sha256, SG_SHA256_LEN);
+    upload_file_describe(file, f);
 }
 
-static enum sg_error commit_asset(struct sg_request *req, struct ingest *in,
-                                  const struct sg_media_index *index,
+static enum sg_error commit_asset(struct sg_request *req, struct upload_file *file,
                                   const struct sg_asset_fields *fields)
 {
-    void *encoded = NULL;
-    size_t encoded_len;
-    enum sg_error err = sg_media_index_encode(index, &encoded, &encoded_len);
-    if (err != SG_OK)
-        return err;
     char sha[2 * SG_SHA256_LEN + 1];
     sg_hex_encode(fields->sha256, SG_SHA256_LEN, sha);
     struct commit commit = {
+        .cfg = sg_services_config(req->svc),
         .fields = fields,
-        .index = encoded,
-        .index_len = encoded_len,
+        .file = file,
         .event = {.event_type = "data",
                   .actor = req->identity.user_id,
                   .action = "asset.create",
-                  .resource = sg_arena_printf(req->arena, "asset/%s", in->id),
+                  .resource = sg_arena_printf(req->arena, "asset/%s", file->id),
                   .result = "success",
                   .details = sg_arena_printf(req->arena, "{\"sha256\":\"%s\",\"size\":%" PRIu64 "}",
-                                             sha, in->size_bytes),
+                                             sha, file->size_bytes),
                   .request_id = req->id},
     };
     if (commit.event.resource == NULL || commit.event.details == NULL)
-        err = SG_ERR_NO_MEMORY;
-    else
-        err = sg_db_write(req->svc->db, commit_rows, &commit);
-    free(encoded);
+        return SG_ERR_NO_MEMORY;
+    uint64_t start = sg_clock_mono_ns();
+    enum sg_error err = sg_db_write(req->svc->db, commit_rows, &commit);
+    file->t.commit_ns = sg_clock_mono_ns() - start;
+    if (err == SG_ERR_QUOTA)
+        return sg_request_fail(req, err, NULL, "This would exceed your quota");
     return err;
 }
 
@@ -368,31 +240,15 @@ static enum sg_error respond(struct sg_request *req, struct sg_response *res,
     return sg_response_headerf(req, res, "Location", "/api/v1/assets/%s", in->id);
 }
 
-static enum sg_error add_timing(struct sg_request *req, struct sg_response *res,
-                                const struct timing *t)
+enum sg_error upload_add_timing(struct sg_request *req, struct sg_response *res,
+                                const struct upload_timing *t)
 {
     return sg_response_headerf(req, res, "Server-Timing",
-                               "sync;dur=%.3f, probe;dur=%.3f, publish;dur=%.3f, commit;dur=%.3f",
-                               (double)t->sync_ns / 1e6, (double)t->probe_ns / 1e6,
-                               (double)t->publish_ns / 1e6, (double)t->commit_ns / 1e6);
-}
-
-static enum sg_error publish_and_commit(struct sg_request *req, struct ingest *in, struct timing *t,
-                                        const struct sg_asset_fields *fields,
-                                        const struct sg_media_index *index)
-{
-    uint64_t start = sg_clock_mono_ns();
-    enum sg_error err = sg_blob_publish(req->svc->blobs, in->id);
-    if (err != SG_OK)
-        return err;
-    in->published = true;
-    t->publish_ns = sg_clock_mono_ns() - start;
-    sg_metric_observe_ns(SG_METRIC_UPLOAD_FINISH_SYNC, 0, t->sync_ns + t->publish_ns);
-    err = commit_asset(req, in, index, fields);
-    t->commit_ns = sg_clock_mono_ns() - start - t->publish_ns;
-    if (err != SG_OK && sg_blob_remove(req->svc->blobs, in->id) != SG_OK)
-        sg_warn_log("upload", "file of %s has no row; the next start will remove it", in->id);
-    return err;
+                               "hash;dur=%.3f, sync;dur=%.3f, probe;dur=%.3f, publish;dur=%.3f, "
+                               "commit;dur=%.3f",
+                               (double)t->hash_ns / 1e6, (double)t->sync_ns / 1e6,
+                               (double)t->probe_ns / 1e6, (double)t->publish_ns / 1e6,
+                               (double)t->commit_ns / 1e6);
 }
 
 static enum sg_error check_content(struct sg_request *req, struct ingest *in,
@@ -401,6 +257,7 @@ static enum sg_error check_content(struct sg_request *req, struct ingest *in,
     if (in->size_bytes == 0)
         return sg_request_fail(req, SG_ERR_INVALID, "body", "must not be empty");
     sg_sha256_final(in->sha, sha256);
+    sg_metric_observe_ns(SG_METRIC_UPLOAD_CHECKSUM, 0, in->hash_ns);
     if (!in->has_digest)
         return SG_OK;
     uint8_t content[SG_SHA256_LEN];
@@ -413,29 +270,43 @@ static enum sg_error check_content(struct sg_request *req, struct ingest *in,
     return SG_OK;
 }
 
-enum sg_error ingest_finish(struct sg_request *req, struct sg_response *res, struct ingest *in)
+static enum sg_error make_asset(struct sg_request *req, struct ingest *in, struct upload_file *file,
+                                struct sg_asset_fields *fields)
 {
-    uint8_t sha256[SG_SHA256_LEN];
-    struct timing t = {0};
-    struct sg_media_index *index = NULL;
-    struct sg_asset_fields fields;
-    enum sg_error err = check_content(req, in, sha256);
+    enum sg_error err = upload_file_examine(file);
+    if (err != SG_OK && file->index == NULL)
+        return sg_request_fail(req, err, "body", "%s",
+                               file->why[0] != '\0' ? file->why : sg_error_title(err));
     if (err == SG_OK)
-        err = sync_and_probe(req, in, &t, &index);
+        err = upload_file_publish(file);
     if (err != SG_OK)
         return err;
-    fill_fields(req, in, index, sha256, &fields);
-    err = publish_and_commit(req, in, &t, &fields, index);
-    if (err == SG_OK) {
-        in->done = true;
-        sg_metric_add(SG_METRIC_UPLOAD_SUCCESS, kind_success[in->kind], 1);
-        sg_metric_add(SG_METRIC_CREATE_METADATA_SUCCESS, 0, 1);
-        sg_metric_observe_bytes(SG_METRIC_UPLOAD_SIZE, 0, in->size_bytes);
-        sg_metric_observe_ns(SG_METRIC_UPLOAD_LATENCY, 0, sg_clock_mono_ns() - in->begun_ns);
-        err = respond(req, res, in, &fields, index);
+    fill_fields(req, in, file, fields);
+    err = commit_asset(req, file, fields);
+    if (err != SG_OK) {
+        upload_file_retract(file);
+        return err;
     }
+    upload_file_settle(file);
+    in->published = in->done = true;
+    upload_count_success(in->kind, in->size_bytes);
+    sg_metric_observe_ns(SG_METRIC_UPLOAD_LATENCY, 0, sg_clock_mono_ns() - in->begun_ns);
+    return SG_OK;
+}
+
+enum sg_error ingest_finish(struct sg_request *req, struct sg_response *res, struct ingest *in)
+{
+    struct upload_file file = {.svc = req->svc, .fd = in->fd, .size_bytes = in->size_bytes};
+    memcpy(file.id, in->id, SG_ULID_SIZE);
+    file.t.hash_ns = in->hash_ns;
+    struct sg_asset_fields fields;
+    enum sg_error err = check_content(req, in, file.sha256);
     if (err == SG_OK)
-        err = add_timing(req, res, &t);
-    sg_media_index_unref(index);
+        err = make_asset(req, in, &file, &fields);
+    if (err == SG_OK)
+        err = respond(req, res, in, &fields, file.index);
+    if (err == SG_OK)
+        err = upload_add_timing(req, res, &file.t);
+    upload_file_clear(&file);
     return err;
 }

@@ -7,14 +7,17 @@
 #include "streamgate/http/request.h"
 #include "streamgate/http/response.h"
 
-enum ingest_kind { INGEST_RAW, INGEST_FORM, INGEST_KINDS };
+#include "upload_counts.h"
+#include "upload_file.h"
 
 struct ingest {
-    enum ingest_kind kind;
+    enum upload_count_kind kind;
     char id[SG_ULID_SIZE]; /* of the asset to be, and of the staged file */
     int fd;                /* staged file */
     bool published, done;
     uint64_t size_bytes, begun_ns;
+    uint64_t hash_ns;      /* spent on the checksum so far */
+    uint64_t held;         /* bytes counted as this user's in flight */
     uint64_t written_back; /* bytes handed to early writeback */
     struct sg_sha256 *sha;
     bool has_digest; /* Content-Digest of the request's content was given */
@@ -26,10 +29,9 @@ struct ingest {
     struct form_state *form_state;
 };
 
-enum sg_error ingest_define_metrics(void) SG_NODISCARD;
 /* Checks what the headers tell and opens the staged file; hangs the ingest on req->state. Blocks
  * (WOULD_BLOCK when it may not). */
-enum sg_error ingest_begin(struct sg_request *req, enum ingest_kind kind,
+enum sg_error ingest_begin(struct sg_request *req, enum upload_count_kind kind,
                            struct ingest **out) SG_NODISCARD;
 /* Bytes of the file, in order. NO_SPACE, IO. The caller's route bounds the body by the limit that
  * held when it began. */

@@ -458,7 +458,7 @@ enum sg_error sg_asset_mark_failed(struct sg_db_conn *c, const char *id, const c
     struct sg_stmt st;
     sg_stmt_open(&st, c,
                  "UPDATE assets SET status = ?1, error = ?2, updated_ms = ?3,"
-                 " version = version + 1 WHERE id = ?4 AND (status <> ?1 OR error <> ?2)");
+                 " version = version + 1 WHERE id = ?4 AND status <> ?1");
     sg_stmt_bind_u64(&st, SG_ASSET_FAILED);
     sg_stmt_bind_text(&st, error);
     sg_stmt_bind_u64(&st, sg_clock_wall_ms());

@@ -96,6 +96,11 @@ enum sg_error sg_blob_open_staged(struct sg_blob_store *s, const char *id, int *
     return err ? err : sg_fs_open(s->dirfd, p.staged, O_RDWR, 0, out_fd);
 }
 
+enum sg_error sg_blob_sync_staged(struct sg_blob_store *s)
+{
+    return sg_fs_sync_dir(s->dirfd, INCOMING);
+}
+
 enum sg_error sg_blob_discard(struct sg_blob_store *s, const char *id)
 {
     struct paths p;
@@ -144,13 +149,14 @@ static enum sg_error exists(struct sg_blob_store *s, const char *path)
     return err;
 }
 
-/* A publish that failed leaves nothing: neither an empty folder nor, when it was the sync after the
- * rename that failed, the file. What is left over all the same is found at the next start. */
+/* A publish that failed leaves no empty folder, and the file, when it was the sync after the rename
+ * that failed, staged again: its bytes may have been acknowledged. What is left over all the same
+ * is found at the next start. */
 static void undo_publish(struct sg_blob_store *s, const struct paths *p, const char *id)
 {
     enum sg_error err = SG_OK;
     if (exists(s, p->staged) == SG_ERR_NOT_FOUND)
-        err = sg_fs_unlink(s->dirfd, p->source);
+        err = sg_fs_publish(s->dirfd, p->source, p->staged);
     if (!err)
         err = remove_folder(s, p->shard, id);
     (void)err;

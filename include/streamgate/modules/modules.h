@@ -6,6 +6,9 @@
 
 extern const struct sg_module sg_system_module;
 extern const struct sg_module sg_upload_module;
+extern const struct sg_module sg_chunked_module;
+extern const struct sg_module sg_tus_module;
+extern const struct sg_module sg_import_module;
 extern const struct sg_module sg_metadata_module;
 extern const struct sg_module sg_streaming_module;
 extern const struct sg_module sg_auth_module;

@@ -87,7 +87,7 @@ void sg_asset_list_free(struct sg_asset_list *list);
 
 /* Every asset id in the database, for reconciliation at start. Stops at visit's first error. */
 enum sg_error sg_asset_each_id(struct sg_db_conn *c, enum sg_error (*visit)(void *arg, const char *id), void *arg) SG_NODISCARD;
-/* EXISTS: it is marked with this error already, and nothing changed. */
+/* EXISTS: it is failed already, and nothing changed. */
 enum sg_error sg_asset_mark_failed(struct sg_db_conn *c, const char *id, const char *error) SG_NODISCARD;
 
 #endif

@@ -16,8 +16,9 @@ void sg_blob_store_destroy(struct sg_blob_store **store);
 
 enum sg_error sg_blob_stage(struct sg_blob_store *s, const char *id, int *out_fd) SG_NODISCARD;  /* new, empty, O_RDWR */
 enum sg_error sg_blob_open_staged(struct sg_blob_store *s, const char *id, int *out_fd) SG_NODISCARD; /* O_RDWR; NOT_FOUND */
+enum sg_error sg_blob_sync_staged(struct sg_blob_store *s) SG_NODISCARD; /* makes the names of staged files durable */
 enum sg_error sg_blob_discard(struct sg_blob_store *s, const char *id) SG_NODISCARD;              /* missing is SG_OK */
-/* The staged file must have been fdatasynced; renames it into place and fsyncs every folder concerned. */
+/* The staged file must have been fdatasynced; renames it into place and fsyncs every folder concerned. After a failure it is still staged. */
 enum sg_error sg_blob_publish(struct sg_blob_store *s, const char *id) SG_NODISCARD;
 /* The published file of `from` becomes the published file of id too: a hard link, so the file system counts the references and deletion needs no care (published files are never written). Durable as publish is.
  * A staged file of id is left alone. NOT_FOUND: from has no file (any more); EXISTS: id has one already; UNAVAILABLE: the file system takes no (more) links to the file. */

@@ -1,0 +1,294 @@
+/* One body being appended. The thread that owns the request writes; commits on the way run on a
+ * sync thread beside it, one at a time. Invariant: offsets are stored in rising order, each only
+ * after the bytes below it were synced. */
+#include "upload_append.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "streamgate/base/fs.h"
+#include "streamgate/base/log.h"
+#include "streamgate/base/metrics.h"
+
+#define WRITEBACK_BYTES (8u << 20)
+
+struct upload_append {
+    struct sg_services *svc;
+    char id[SG_ULID_SIZE];
+    struct upload_claim *claim;
+    int fd;
+    bool all_or_nothing, failed;
+    bool has_size;
+    uint64_t size_bytes;
+    uint64_t received, written_back;
+    struct sg_sha256 *sha; /* over [0, received), or NULL when it must be read again */
+
+    pthread_mutex_t lock; /* guards the rest */
+    pthread_cond_t idle;
+    bool committing; /* a commit on the way is running */
+    uint64_t committing_to, committed;
+};
+
+/* ---- opening ---- */
+
+static enum sg_error take_over(struct upload_append *a, const struct upload_append_params *p,
+                               struct sg_upload **row)
+{
+    enum sg_error err =
+        upload_claim_take(p->svc->uploads->claims, p->id, UPLOAD_SLOT_ALL, &a->claim);
+    if (err == SG_OK)
+        err = upload_get(p->svc, p->id, row); /* after the claim: nobody changes it any more */
+    if (err != SG_OK)
+        return err;
+    const struct sg_upload_fields *f = &(*row)->f;
+    if (f->state != SG_UPLOAD_ACTIVE || (p->has_offset && p->offset != f->offset_bytes))
+        return SG_ERR_CONFLICT;
+    a->has_size = f->has_size;
+    a->size_bytes = f->size_bytes;
+    a->received = a->committed = a->written_back = f->offset_bytes;
+    err = upload_open_staged(p->svc, f, &a->fd);
+    if (err != SG_OK)
+        return err == SG_ERR_NOT_FOUND ? SG_ERR_IO : err;
+    a->sha = upload_hash_take(p->svc->uploads, a->id, a->received);
+    return a->sha == NULL && a->received == 0 ? sg_sha256_create(&a->sha) : SG_OK;
+}
+
+enum sg_error upload_append_open(const struct upload_append_params *params, struct sg_upload **row,
+                                 struct upload_append **out)
+{
+    struct upload_append *a = calloc(1, sizeof *a);
+    *row = NULL;
+    if (a == NULL)
+        return SG_ERR_NO_MEMORY;
+    a->svc = params->svc;
+    a->fd = -1;
+    a->all_or_nothing = params->all_or_nothing;
+    memcpy(a->id, params->id, strnlen(params->id, SG_ULID_SIZE - 1));
+    pthread_mutex_init(&a->lock, NULL);
+    pthread_cond_init(&a->idle, NULL);
+    enum sg_error err = take_over(a, params, row);
+    if (err != SG_OK)
+        upload_append_close(&a);
+    else
+        *out = a;
+    return err;
+}
+
+uint64_t upload_append_received(const struct upload_append *a)
+{
+    return a->received;
+}
+
+/* ---- commits ---- */
+
+struct offset_write {
+    const char *id;
+    uint64_t offset, now_ms, expires_ms;
+};
+
+static enum sg_error write_offset(struct sg_db_conn *c, void *arg)
+{
+    struct offset_write *w = arg;
+    return sg_upload_set_offset(c, w->id, w->offset, w->now_ms, w->expires_ms);
+}
+
+/* Everything below `to` was written. */
+static enum sg_error commit_to(struct upload_append *a, uint64_t to)
+{
+    pthread_mutex_lock(&a->lock);
+    bool first = a->committed == 0;
+    bool nothing = a->committed == to;
+    pthread_mutex_unlock(&a->lock);
+    if (nothing)
+        return SG_OK;
+    enum sg_error err = upload_claim_enter(a->claim);
+    if (err != SG_OK)
+        return err;
+    uint64_t start = sg_clock_mono_ns();
+    err = upload_sync_staged(a->svc, a->fd, first);
+    sg_metric_observe_ns(SG_METRIC_UPLOAD_FINISH_SYNC, 0, sg_clock_mono_ns() - start);
+    struct offset_write w = {.id = a->id, .offset = to, .now_ms = sg_clock_wall_ms()};
+    w.expires_ms = upload_expiry_ms(a->svc, w.now_ms);
+    if (err == SG_OK)
+        err = sg_db_write(a->svc->db, write_offset, &w);
+    upload_claim_leave(a->claim);
+    if (err != SG_OK)
+        return err;
+    pthread_mutex_lock(&a->lock);
+    a->committed = to;
+    pthread_mutex_unlock(&a->lock);
+    return SG_OK;
+}
+
+static void wait_idle(struct upload_append *a)
+{
+    pthread_mutex_lock(&a->lock);
+    while (a->committing)
+        pthread_cond_wait(&a->idle, &a->lock);
+    pthread_mutex_unlock(&a->lock);
+}
+
+/* On a sync thread. An error needs no telling: the commit at the end meets it again, or makes up
+ * for it with the offset that counts. */
+static void commit_on_the_way(void *arg)
+{
+    struct upload_append *a = arg;
+    enum sg_error err = commit_to(a, a->committing_to);
+    if (err != SG_OK && err != SG_ERR_SUPERSEDED)
+        sg_warn_log("upload", "upload %s: %s", a->id, sg_error_title(err));
+    pthread_mutex_lock(&a->lock);
+    a->committing = false;
+    pthread_cond_signal(&a->idle);
+    pthread_mutex_unlock(&a->lock);
+}
+
+static void start_commit(struct upload_append *a)
+{
+    uint64_t every = sg_config_uint(sg_services_config(a->svc), SG_SET_upload_commit_bytes);
+    pthread_mutex_lock(&a->lock);
+    bool due = !a->committing && a->received - a->committed >= every;
+    if (due) {
+        a->committing = true;
+        a->committing_to = a->received;
+    }
+    pthread_mutex_unlock(&a->lock);
+    if (!due || sg_pool_submit(a->svc->sync, commit_on_the_way, a) == SG_OK)
+        return;
+    pthread_mutex_lock(&a->lock);
+    a->committing = false; /* the pool is full: later */
+    pthread_mutex_unlock(&a->lock);
+}
+
+enum sg_error upload_append_commit(struct upload_append *a)
+{
+    wait_idle(a);
+    enum sg_error err = a->failed ? SG_ERR_IO : commit_to(a, a->received);
+    if (err != SG_OK)
+        a->failed = true;
+    return err;
+}
+
+/* ---- early writeback ---- */
+
+struct writeback {
+    int fd; /* its own */
+    uint64_t offset, len;
+};
+
+static void writeback_run(void *arg)
+{
+    struct writeback *w = arg;
+    sg_fs_start_writeback(w->fd, w->offset, w->len);
+    close(w->fd);
+    free(w);
+}
+
+void upload_start_writeback(struct sg_services *svc, int fd, uint64_t from, uint64_t to)
+{
+    struct writeback *w = malloc(sizeof *w);
+    if (w == NULL)
+        return;
+    *w = (struct writeback){.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3), .offset = from, .len = to - from};
+    if (w->fd >= 0 && sg_pool_submit(svc->sync, writeback_run, w) == SG_OK)
+        return;
+    if (w->fd >= 0)
+        close(w->fd);
+    free(w);
+}
+
+/* ---- writing ---- */
+
+static enum sg_error write_claimed(struct upload_append *a, const void *data, size_t len)
+{
+    enum sg_error err = upload_claim_enter(a->claim);
+    if (err != SG_OK)
+        return err;
+    err = sg_fs_pwrite_all(a->fd, data, len, a->received);
+    upload_claim_leave(a->claim);
+    return err;
+}
+
+enum sg_error upload_append_write(struct upload_append *a, const void *data, size_t len)
+{
+    if (a->has_size && len > a->size_bytes - a->received)
+        return SG_ERR_TOO_LARGE;
+    enum sg_error err = a->failed ? SG_ERR_IO : write_claimed(a, data, len);
+    if (err != SG_OK)
+        return err; /* what was written before still counts, and the hash is over just that */
+    if (a->sha != NULL)
+        sg_sha256_update(a->sha, data, len);
+    a->received += len;
+    if (a->received - a->written_back < WRITEBACK_BYTES)
+        return SG_OK;
+    upload_start_writeback(a->svc, a->fd, a->written_back, a->received);
+    a->written_back = a->received;
+    if (!a->all_or_nothing)
+        start_commit(a);
+    return upload_space(a->svc, 0);
+}
+
+/* ---- the end ---- */
+
+enum sg_error upload_append_complete(struct upload_append *a, struct upload_completion *c)
+{
+    wait_idle(a);
+    c->svc = a->svc;
+    c->id = a->id;
+    c->claim = a->claim;
+    c->sha = a->sha;
+    a->sha = NULL;
+    return upload_complete(c);
+}
+
+/* The hash of a prefix that is durable, and in nobody else's hands, is worth keeping. */
+static void keep_hash(struct upload_append *a)
+{
+    if (a->sha == NULL || a->failed || a->received != a->committed ||
+        upload_claim_enter(a->claim) != SG_OK)
+        return;
+    upload_hash_put(a->svc->uploads, a->id, a->received, &a->sha);
+    upload_claim_leave(a->claim);
+}
+
+void upload_append_close(struct upload_append **ap)
+{
+    struct upload_append *a = *ap;
+    if (a == NULL)
+        return;
+    *ap = NULL;
+    wait_idle(a);
+    if (a->claim != NULL)
+        keep_hash(a);
+    upload_claim_release(&a->claim);
+    sg_sha256_destroy(&a->sha);
+    if (a->fd >= 0)
+        close(a->fd);
+    pthread_cond_destroy(&a->idle);
+    pthread_mutex_destroy(&a->lock);
+    free(a);
+}
+
+static void abandon_run(void *arg)
+{
+    struct upload_append *a = arg;
+    if (!a->all_or_nothing) {
+        enum sg_error err = upload_append_commit(a);
+        if (err != SG_OK && err != SG_ERR_SUPERSEDED)
+            sg_warn_log("upload", "upload %s: what came last does not count: %s", a->id,
+                        sg_error_title(err));
+    }
+    upload_append_close(&a);
+}
+
+void upload_append_abandon(struct upload_append **ap)
+{
+    struct upload_append *a = *ap;
+    if (a == NULL)
+        return;
+    *ap = NULL;
+    if (sg_pool_submit(a->svc->blocking, abandon_run, a) != SG_OK)
+        abandon_run(a);
+}

@@ -1,0 +1,358 @@
+/* Rows of unfinished uploads, their staged files, and their end. Invariants: a row never announces
+ * bytes that are not on disk; an upload is removed or completed only under a claim on all of it,
+ * so nobody writes to its file meanwhile. */
+#include "upload_session.h"
+
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "streamgate/base/fs.h"
+#include "streamgate/base/log.h"
+#include "streamgate/base/metrics.h"
+#include "streamgate/base/validate.h"
+#include "streamgate/store/audit_store.h"
+
+uint64_t upload_expiry_ms(struct sg_services *svc, uint64_t now_ms)
+{
+    return now_ms + sg_config_uint(sg_services_config(svc), SG_SET_upload_expiry);
+}
+
+/* ---- rows ---- */
+
+void upload_fill(struct sg_request *req, const struct sg_asset_edit *edit,
+                 struct sg_upload_fields *out)
+{
+    uint64_t now = sg_clock_wall_ms();
+    *out = (struct sg_upload_fields){
+        .state = SG_UPLOAD_ACTIVE,
+        .filename = "",
+        .title = edit->title != NULL ? edit->title : "",
+        .description = edit->description != NULL ? edit->description : "",
+        .tags_json = edit->tags_json != NULL ? edit->tags_json : "[]",
+        .custom_json = edit->custom_json != NULL ? edit->custom_json : "{}",
+        .policy = edit->has_policy ? (int)edit->policy : -1,
+        .metadata = "",
+        .url = "",
+        .etag = "",
+        .parts = "",
+        .error_slug = "",
+        .error_detail = "",
+        .created_ms = now,
+        .updated_ms = now,
+        .expires_ms = upload_expiry_ms(req->svc, now),
+    };
+    sg_ulid_make(out->id);
+    memcpy(out->owner, req->identity.user_id, SG_ULID_SIZE);
+}
+
+struct insertion {
+    const struct sg_upload_fields *f;
+    const struct sg_config *cfg;
+    struct sg_audit_event event;
+};
+
+static enum sg_error insert_row(struct sg_db_conn *c, void *arg)
+{
+    struct insertion *i = arg;
+    enum sg_error err =
+        upload_quota_commit(c, i->cfg, i->f->owner, i->f->has_size ? i->f->size_bytes : 0);
+    if (err == SG_OK)
+        err = sg_upload_insert(c, i->f);
+    return err != SG_OK ? err : sg_audit_append(c, &i->event);
+}
+
+enum sg_error upload_insert(struct sg_request *req, const struct sg_upload_fields *f)
+{
+    const struct sg_config *cfg = sg_services_config(req->svc);
+    uint64_t size = f->has_size ? f->size_bytes : 0;
+    uint64_t max = sg_config_uint(cfg, SG_SET_upload_max_size);
+    if (size > max)
+        return sg_request_fail(req, SG_ERR_TOO_LARGE, "size", "must be at most %llu bytes",
+                               (unsigned long long)max);
+    enum sg_error err = upload_quota_check(req, size, true);
+    if (err != SG_OK)
+        return err;
+    struct insertion i = {
+        .f = f,
+        .cfg = cfg,
+        .event = {.event_type = "data",
+                  .actor = req->identity.user_id,
+                  .action = "upload.create",
+                  .resource = sg_arena_printf(req->arena, "upload/%s", f->id),
+                  .result = "success",
+                  .details = sg_arena_printf(req->arena, "{\"kind\":\"%s\"}",
+                                             sg_upload_kind_name(f->kind)),
+                  .request_id = req->id},
+    };
+    if (i.event.resource == NULL || i.event.details == NULL)
+        return SG_ERR_NO_MEMORY;
+    err = sg_db_write(req->svc->db, insert_row, &i);
+    if (err == SG_ERR_QUOTA)
+        return sg_request_fail(req, err, NULL, "This would exceed your quota");
+    if (err == SG_OK)
+        sg_metric_gauge_add(SG_METRIC_UPLOAD_OPEN, 0, 1);
+    return err;
+}
+
+struct row_read {
+    const char *id;
+    struct sg_upload *row;
+};
+
+static enum sg_error read_row(struct sg_db_conn *c, void *arg)
+{
+    struct row_read *r = arg;
+    return sg_upload_get(c, r->id, &r->row);
+}
+
+enum sg_error upload_get(struct sg_services *svc, const char *id, struct sg_upload **out)
+{
+    struct row_read r = {.id = id};
+    enum sg_error err = sg_db_read(svc->db, read_row, &r);
+    if (err == SG_OK)
+        *out = r.row;
+    return err;
+}
+
+static enum sg_error deny(struct sg_request *req, const char *id)
+{
+    sg_audit_note(req->svc->audit, &(struct sg_audit_event){
+                                       .event_type = "authorization",
+                                       .actor = req->identity.user_id,
+                                       .action = "upload.access",
+                                       .resource = sg_arena_printf(req->arena, "upload/%s", id),
+                                       .result = "denied",
+                                       .request_id = req->id,
+                                   });
+    return sg_request_fail(req, SG_ERR_FORBIDDEN, NULL, "the upload belongs to someone else");
+}
+
+enum sg_error upload_load(struct sg_request *req, const char *id, unsigned kinds,
+                          struct sg_upload **out)
+{
+    if (sg_validate_ulid(id, strlen(id)) != NULL)
+        return sg_request_fail(req, SG_ERR_NOT_FOUND, NULL, "there is no such upload");
+    struct sg_upload *row = NULL;
+    enum sg_error err = upload_get(req->svc, id, &row);
+    if (err == SG_OK && (kinds & UPLOAD_KIND_BIT(row->f.kind)) == 0)
+        err = SG_ERR_NOT_FOUND;
+    if (err == SG_ERR_NOT_FOUND)
+        err = sg_request_fail(req, err, NULL, "there is no such upload");
+    if (err == SG_OK && req->identity.role != SG_ROLE_ADMIN &&
+        strcmp(req->identity.user_id, row->f.owner) != 0)
+        err = deny(req, id);
+    if (err != SG_OK)
+        sg_upload_free(&row);
+    else
+        *out = row;
+    return err;
+}
+
+/* ---- removal ---- */
+
+struct removal {
+    const char *id;
+    uint64_t expired_before_ms; /* not 0: only when it has expired by then */
+    enum sg_upload_state was;
+    struct sg_audit_event event;
+};
+
+static enum sg_error remove_row(struct sg_db_conn *c, void *arg)
+{
+    struct removal *r = arg;
+    struct sg_upload *row = NULL;
+    enum sg_error err = sg_upload_get(c, r->id, &row);
+    if (err != SG_OK)
+        return err;
+    r->was = row->f.state;
+    bool early = r->expired_before_ms != 0 && row->f.expires_ms >= r->expired_before_ms;
+    sg_upload_free(&row);
+    if (early)
+        return SG_ERR_CONFLICT;
+    if (r->was == SG_UPLOAD_PROCESSING) {
+        /* Left over by a completion that could not put it back: its asset was never ready. */
+        err = sg_asset_delete(c, r->id, 0);
+        if (err != SG_OK && err != SG_ERR_NOT_FOUND)
+            return err;
+    }
+    err = sg_upload_delete(c, r->id);
+    return err != SG_OK ? err : sg_audit_append(c, &r->event);
+}
+
+/* Under the claim. */
+static enum sg_error remove_claimed(struct sg_services *svc, struct removal *r)
+{
+    char resource[sizeof "upload/" - 1 + SG_ULID_SIZE] = "upload/";
+    memcpy(resource + sizeof "upload/" - 1, r->id, SG_ULID_SIZE);
+    r->event.resource = resource;
+    enum sg_error err = sg_db_write(svc->db, remove_row, r);
+    if (err != SG_OK)
+        return err;
+    if (r->was == SG_UPLOAD_DONE || r->was == SG_UPLOAD_FAILED)
+        return SG_OK;
+    sg_metric_gauge_add(SG_METRIC_UPLOAD_OPEN, 0, -1);
+    upload_hash_forget(svc->uploads, r->id);
+    err = sg_blob_discard(svc->blobs, r->id);
+    if (r->was == SG_UPLOAD_PROCESSING && sg_blob_remove(svc->blobs, r->id) != SG_OK)
+        err = SG_ERR_IO;
+    sg_media_sweep(svc->media, svc->media_processes);
+    if (err != SG_OK)
+        sg_warn_log("upload", "file of upload %s stays until the next start", r->id);
+    return SG_OK;
+}
+
+enum sg_error upload_remove(struct sg_services *svc, const char *id, const char *actor,
+                            const char *action, const char *request_id)
+{
+    struct upload_claim *claim = NULL;
+    enum sg_error err = upload_claim_take(svc->uploads->claims, id, UPLOAD_SLOT_ALL, &claim);
+    if (err != SG_OK)
+        return err;
+    struct removal r = {.id = id,
+                        .event = {.event_type = "data",
+                                  .actor = actor,
+                                  .action = action,
+                                  .result = "success",
+                                  .request_id = request_id}};
+    err = upload_claim_enter(claim);
+    if (err == SG_OK) {
+        err = remove_claimed(svc, &r);
+        upload_claim_leave(claim);
+    }
+    upload_claim_release(&claim);
+    if (err == SG_OK && r.was == SG_UPLOAD_ACTIVE)
+        sg_metric_add(SG_METRIC_UPLOAD_ABORTED, 0, 1);
+    return err;
+}
+
+/* ---- the staged file ---- */
+
+enum sg_error upload_open_staged(struct sg_services *svc, const struct sg_upload_fields *f,
+                                 int *out_fd)
+{
+    enum sg_error err = sg_blob_open_staged(svc->blobs, f->id, out_fd);
+    if (err != SG_ERR_NOT_FOUND || f->offset_bytes > 0)
+        return err;
+    err = sg_blob_stage(svc->blobs, f->id, out_fd);
+    return err == SG_ERR_EXISTS ? sg_blob_open_staged(svc->blobs, f->id, out_fd) : err;
+}
+
+enum sg_error upload_sync_staged(struct sg_services *svc, int fd, bool first)
+{
+    enum sg_error err = sg_fs_fdatasync(fd);
+    return err == SG_OK && first ? sg_blob_sync_staged(svc->blobs) : err;
+}
+
+/* ---- each second ---- */
+
+#define EXPIRE_BATCH 64
+#define RESUME_EVERY_S 5
+
+struct id_batch {
+    char ids[EXPIRE_BATCH][SG_ULID_SIZE];
+    size_t n;
+    uint64_t now_ms;
+};
+
+static enum sg_error batch_add(void *arg, const char *id)
+{
+    struct id_batch *b = arg;
+    memcpy(b->ids[b->n++], id, SG_ULID_SIZE);
+    return SG_OK;
+}
+
+static enum sg_error read_expired(struct sg_db_conn *c, void *arg)
+{
+    struct id_batch *b = arg;
+    return sg_upload_expired(c, b->now_ms, EXPIRE_BATCH, batch_add, b);
+}
+
+/* One that is written to right now is left alone: its row's expiry is refreshed by the commit. */
+static void expire_one(struct sg_services *svc, const char *id, uint64_t now_ms)
+{
+    struct upload_claim *claim = NULL;
+    if (upload_claim_try(svc->uploads->claims, id, UPLOAD_SLOT_ALL, &claim) != SG_OK)
+        return;
+    struct removal r = {.id = id,
+                        .expired_before_ms = now_ms,
+                        .event = {.event_type = "data",
+                                  .actor = "system",
+                                  .action = "upload.expire",
+                                  .result = "success"}};
+    if (upload_claim_enter(claim) == SG_OK) {
+        if (remove_claimed(svc, &r) == SG_OK && r.was == SG_UPLOAD_ACTIVE)
+            sg_metric_add(SG_METRIC_UPLOAD_EXPIRED, 0, 1);
+        upload_claim_leave(claim);
+    }
+    upload_claim_release(&claim);
+}
+
+static void expire(struct sg_services *svc)
+{
+    struct id_batch b = {.now_ms = sg_clock_wall_ms()};
+    if (sg_db_read(svc->db, read_expired, &b) != SG_OK)
+        return;
+    for (size_t i = 0; i < b.n; i++)
+        expire_one(svc, b.ids[i], b.now_ms);
+}
+
+/* The last byte was acknowledged, the asset is not there: the daemon was killed in between, or the
+ * storage failed. The client has no reason to come again. */
+static enum sg_error add_full(void *arg, const struct sg_upload *u)
+{
+    struct id_batch *b = arg;
+    bool full = (u->f.kind == SG_UPLOAD_TUS || u->f.kind == SG_UPLOAD_TUS_FINAL) && u->f.has_size &&
+                u->f.offset_bytes == u->f.size_bytes;
+    if (full && b->n < EXPIRE_BATCH)
+        memcpy(b->ids[b->n++], u->f.id, SG_ULID_SIZE);
+    return SG_OK;
+}
+
+static enum sg_error read_full(struct sg_db_conn *c, void *arg)
+{
+    return sg_upload_each_open(c, add_full, arg);
+}
+
+struct resumption {
+    struct sg_services *svc;
+    char id[SG_ULID_SIZE];
+};
+
+static void resume_one(void *arg)
+{
+    struct resumption *r = arg;
+    struct upload_claim *claim = NULL;
+    if (upload_claim_try(r->svc->uploads->claims, r->id, UPLOAD_SLOT_ALL, &claim) == SG_OK) {
+        struct upload_completion c = {.svc = r->svc, .id = r->id, .claim = claim};
+        enum sg_error err = upload_complete(&c);
+        sg_info_log("upload", "upload %s, complete since before: %s", r->id,
+                    err == SG_OK ? "made into an asset" : sg_error_title(err));
+        upload_claim_release(&claim);
+    }
+    free(r);
+}
+
+static void resume_full(struct sg_services *svc)
+{
+    struct id_batch b = {0};
+    if (sg_db_read(svc->db, read_full, &b) != SG_OK)
+        return;
+    for (size_t i = 0; i < b.n; i++) {
+        struct resumption *r = malloc(sizeof *r);
+        if (r == NULL)
+            return;
+        r->svc = svc;
+        memcpy(r->id, b.ids[i], SG_ULID_SIZE);
+        if (sg_pool_submit(svc->blocking, resume_one, r) != SG_OK)
+            free(r);
+    }
+}
+
+void upload_sessions_tick(struct sg_services *svc)
+{
+    expire(svc);
+    if (svc->uploads->ticks++ % RESUME_EVERY_S == 0)
+        resume_full(svc);
+}

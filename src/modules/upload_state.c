@@ -1,0 +1,255 @@
+/* Both tables are small and hashed; one lock each, held for a few instructions. */
+#include "upload_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "streamgate/base/metrics.h"
+
+struct upload_prefix_hash {
+    char id[SG_ULID_SIZE];
+    uint64_t offset;
+    struct sg_sha256 *sha;
+};
+
+struct upload_user {
+    struct upload_user *next;
+    char owner[SG_ULID_SIZE];
+    uint64_t bytes;
+};
+
+enum sg_error upload_state_create(struct sg_upload_memory **out)
+{
+    struct sg_upload_memory *s = calloc(1, sizeof *s);
+    if (s == NULL)
+        return SG_ERR_NO_MEMORY;
+    enum sg_error err = upload_claims_create(&s->claims);
+    if (err != SG_OK) {
+        free(s);
+        return err;
+    }
+    pthread_mutex_init(&s->lock, NULL);
+    *out = s;
+    return SG_OK;
+}
+
+static void hash_free(struct upload_prefix_hash *h)
+{
+    if (h == NULL)
+        return;
+    sg_sha256_destroy(&h->sha);
+    free(h);
+}
+
+void upload_state_destroy(struct sg_upload_memory **state)
+{
+    struct sg_upload_memory *s = *state;
+    if (s == NULL)
+        return;
+    *state = NULL;
+    for (size_t i = 0; i < UPLOAD_HASHES; i++)
+        hash_free(s->hashes[i]);
+    for (size_t i = 0; i < UPLOAD_USERS; i++) {
+        while (s->users[i] != NULL) {
+            struct upload_user *u = s->users[i];
+            s->users[i] = u->next;
+            free(u);
+        }
+    }
+    upload_claims_destroy(&s->claims);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+/* ---- hashes ---- */
+
+static size_t hash_slot(const char *id)
+{
+    return sg_siphash(id, strlen(id)) % UPLOAD_HASHES;
+}
+
+void upload_hash_put(struct sg_upload_memory *s, const char *id, uint64_t offset,
+                     struct sg_sha256 **hash)
+{
+    struct upload_prefix_hash *h = calloc(1, sizeof *h);
+    if (h == NULL) {
+        sg_sha256_destroy(hash);
+        return;
+    }
+    memcpy(h->id, id, strnlen(id, SG_ULID_SIZE - 1));
+    h->offset = offset;
+    h->sha = *hash;
+    *hash = NULL;
+    size_t slot = hash_slot(h->id);
+    pthread_mutex_lock(&s->lock);
+    struct upload_prefix_hash *old = s->hashes[slot];
+    s->hashes[slot] = h; /* of two that fall on one place the newer stays */
+    pthread_mutex_unlock(&s->lock);
+    hash_free(old);
+}
+
+struct sg_sha256 *upload_hash_take(struct sg_upload_memory *s, const char *id, uint64_t offset)
+{
+    size_t slot = hash_slot(id);
+    pthread_mutex_lock(&s->lock);
+    struct upload_prefix_hash *h = s->hashes[slot];
+    if (h != NULL && strcmp(h->id, id) == 0)
+        s->hashes[slot] = NULL; /* one for another prefix is of no use any more */
+    else
+        h = NULL;
+    pthread_mutex_unlock(&s->lock);
+    struct sg_sha256 *sha = NULL;
+    if (h != NULL && h->offset == offset) {
+        sha = h->sha;
+        h->sha = NULL;
+    }
+    hash_free(h);
+    return sha;
+}
+
+void upload_hash_forget(struct sg_upload_memory *s, const char *id)
+{
+    struct sg_sha256 *sha = upload_hash_take(s, id, UINT64_MAX);
+    sg_sha256_destroy(&sha);
+}
+
+/* ---- quotas ---- */
+
+static struct upload_user **user_at(struct sg_upload_memory *s, const char *owner)
+{
+    struct upload_user **at = &s->users[sg_siphash(owner, strlen(owner)) % UPLOAD_USERS];
+    while (*at != NULL && strcmp((*at)->owner, owner) != 0)
+        at = &(*at)->next;
+    return at;
+}
+
+void upload_quota_hold(struct sg_upload_memory *s, const char *owner, uint64_t bytes)
+{
+    if (bytes == 0)
+        return;
+    struct upload_user *fresh = calloc(1, sizeof *fresh);
+    if (fresh != NULL)
+        memcpy(fresh->owner, owner, strnlen(owner, SG_ULID_SIZE - 1));
+    pthread_mutex_lock(&s->lock);
+    struct upload_user **at = user_at(s, owner);
+    if (*at == NULL) {
+        *at = fresh; /* without memory it goes uncounted; the transaction still has the last word */
+        fresh = NULL;
+    }
+    if (*at != NULL)
+        (*at)->bytes += bytes;
+    pthread_mutex_unlock(&s->lock);
+    free(fresh);
+}
+
+void upload_quota_drop(struct sg_upload_memory *s, const char *owner, uint64_t bytes)
+{
+    if (bytes == 0)
+        return;
+    struct upload_user *gone = NULL;
+    pthread_mutex_lock(&s->lock);
+    struct upload_user **at = user_at(s, owner);
+    if (*at != NULL) {
+        (*at)->bytes -= bytes < (*at)->bytes ? bytes : (*at)->bytes;
+        if ((*at)->bytes == 0) {
+            gone = *at;
+            *at = gone->next;
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+    free(gone);
+}
+
+static uint64_t held_by(struct sg_upload_memory *s, const char *owner)
+{
+    pthread_mutex_lock(&s->lock);
+    const struct upload_user *u = *user_at(s, owner);
+    uint64_t bytes = u != NULL ? u->bytes : 0;
+    pthread_mutex_unlock(&s->lock);
+    return bytes;
+}
+
+struct usage_read {
+    const char *owner;
+    struct sg_usage usage;
+};
+
+static enum sg_error read_usage(struct sg_db_conn *c, void *arg)
+{
+    struct usage_read *r = arg;
+    return sg_usage_get(c, r->owner, &r->usage);
+}
+
+/* 0 as the bound: none. Sums of sizes that were each checked against settings below 2^60. */
+static bool over(uint64_t held, uint64_t more, uint64_t bound)
+{
+    return bound != 0 && (held > bound || more > bound - held);
+}
+
+static enum sg_error refuse(struct sg_request *req, const char *what, uint64_t bound)
+{
+    sg_metric_add(SG_METRIC_QUOTA_EXCEEDED, 0, 1);
+    return sg_request_fail(req, SG_ERR_QUOTA, NULL, "This would exceed your quota of %llu %s",
+                           (unsigned long long)bound, what);
+}
+
+enum sg_error upload_space(struct sg_services *svc, uint64_t need)
+{
+    uint64_t avail, total;
+    enum sg_error err = sg_blob_space(svc->blobs, &avail, &total);
+    if (err != SG_OK)
+        return err;
+    uint64_t keep = sg_config_uint(sg_services_config(svc), SG_SET_storage_min_free);
+    return avail < keep || avail - keep < need ? SG_ERR_NO_SPACE : SG_OK;
+}
+
+static enum sg_error check_user(struct sg_request *req, uint64_t bytes, bool asset)
+{
+    const struct sg_config *cfg = sg_services_config(req->svc);
+    uint64_t max_bytes = sg_config_uint(cfg, SG_SET_quota_max_bytes);
+    uint64_t max_assets = sg_config_uint(cfg, SG_SET_quota_max_assets);
+    uint64_t max_in_flight = sg_config_uint(cfg, SG_SET_quota_max_in_flight);
+    if (max_bytes == 0 && max_assets == 0 && max_in_flight == 0)
+        return SG_OK;
+    struct usage_read r = {.owner = req->identity.user_id};
+    enum sg_error err = sg_db_read(req->svc->db, read_usage, &r);
+    if (err != SG_OK)
+        return err;
+    uint64_t coming = r.usage.reserved_bytes + held_by(req->svc->uploads, r.owner);
+    if (over(r.usage.asset_bytes + coming, bytes, max_bytes))
+        return refuse(req, "bytes", max_bytes);
+    if (asset && over(r.usage.assets + r.usage.uploads, 1, max_assets))
+        return refuse(req, "assets", max_assets);
+    if (over(coming, bytes, max_in_flight))
+        return refuse(req, "bytes in flight", max_in_flight);
+    return SG_OK;
+}
+
+enum sg_error upload_quota_check(struct sg_request *req, uint64_t bytes, bool asset)
+{
+    enum sg_error err = check_user(req, bytes, asset);
+    if (err == SG_OK)
+        err = upload_space(req->svc, bytes);
+    if (err == SG_ERR_NO_SPACE)
+        return sg_request_fail(req, err, NULL, "the storage is full");
+    return err;
+}
+
+enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *cfg,
+                                  const char *owner, uint64_t bytes)
+{
+    uint64_t max_bytes = sg_config_uint(cfg, SG_SET_quota_max_bytes);
+    uint64_t max_assets = sg_config_uint(cfg, SG_SET_quota_max_assets);
+    if (max_bytes == 0 && max_assets == 0)
+        return SG_OK;
+    struct sg_usage u;
+    enum sg_error err = sg_usage_get(c, owner, &u);
+    if (err != SG_OK)
+        return err;
+    if (over(u.asset_bytes + u.reserved_bytes, bytes, max_bytes) ||
+        over(u.assets + u.uploads, 1, max_assets)) {
+        sg_metric_add(SG_METRIC_QUOTA_EXCEEDED, 0, 1);
+        return SG_ERR_QUOTA;
+    }
+    return SG_OK;
+}

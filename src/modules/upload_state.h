@@ -1,0 +1,56 @@
+/* What the upload module keeps in memory: claims, hashes of prefixes, bodies in flight by user.
+ * Made by the module's init, in svc->uploads. Thread-safe. */
+#ifndef UPLOAD_STATE_H
+#define UPLOAD_STATE_H
+
+#include <pthread.h>
+
+#include "streamgate/base/crypto.h"
+#include "streamgate/http/request.h"
+#include "streamgate/store/upload_store.h"
+
+#include "upload_claims.h"
+
+#define UPLOAD_HASHES 1024u
+#define UPLOAD_USERS 256u
+
+struct upload_prefix_hash;
+struct upload_user;
+
+struct sg_upload_memory {
+    struct upload_claims *claims;
+    unsigned ticks;          /* the ticker's */
+    struct sg_pool *imports; /* the import rows' own; NULL when imports are off */
+    pthread_mutex_t lock;    /* guards the two tables below */
+    struct upload_prefix_hash *hashes[UPLOAD_HASHES];
+    struct upload_user *users[UPLOAD_USERS];
+};
+
+enum sg_error upload_state_create(struct sg_upload_memory **out) SG_NODISCARD;
+void upload_state_destroy(struct sg_upload_memory **state);
+
+/* SHA-256 over the first offset bytes of an upload, kept between its requests so that completion
+ * need not read the file again. A memory only: it may have been dropped. put takes the hash. take:
+ * NULL when there is none for exactly that prefix. */
+void upload_hash_put(struct sg_upload_memory *s, const char *id, uint64_t offset,
+                     struct sg_sha256 **hash);
+struct sg_sha256 *upload_hash_take(struct sg_upload_memory *s, const char *id, uint64_t offset);
+void upload_hash_forget(struct sg_upload_memory *s, const char *id);
+
+/* ---- quotas ---- */
+
+/* Whether the user may begin to hold `bytes` more (and, with asset, one more asset), by settings,
+ * database and bodies in flight, and whether the disk has room for them beside storage.min_free.
+ * Blocks. QUOTA, NO_SPACE with fail set. */
+enum sg_error upload_quota_check(struct sg_request *req, uint64_t bytes, bool asset) SG_NODISCARD;
+/* Bytes of a body that no row announces yet (uploads in one request), for as long as it comes. */
+void upload_quota_hold(struct sg_upload_memory *s, const char *owner, uint64_t bytes);
+void upload_quota_drop(struct sg_upload_memory *s, const char *owner, uint64_t bytes);
+/* In the transaction that would make the rows: the last word, as several may have passed the first
+ * check together. QUOTA. */
+enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *cfg,
+                                  const char *owner, uint64_t bytes) SG_NODISCARD;
+/* Room for need more bytes beside storage.min_free. NO_SPACE. */
+enum sg_error upload_space(struct sg_services *svc, uint64_t need) SG_NODISCARD;
+
+#endif
