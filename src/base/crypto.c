@@ -121,6 +121,66 @@ void sg_sha256_final(struct sg_sha256 *h, uint8_t out[SG_SHA256_LEN])
         abort();
 }
 
+struct sg_digest {
+    EVP_MD *md;
+    EVP_MD_CTX *ctx;
+};
+
+static const struct {
+    const char *name;
+    size_t len;
+} digests[SG_DIGEST_ALGORITHMS] = {
+    [SG_DIGEST_MD5] = {"MD5", 16},
+    [SG_DIGEST_SHA1] = {"SHA1", 20},
+    [SG_DIGEST_SHA256] = {"SHA256", SG_SHA256_LEN},
+};
+
+size_t sg_digest_len(enum sg_digest_algorithm a)
+{
+    return digests[a].len;
+}
+
+enum sg_error sg_digest_create(enum sg_digest_algorithm a, struct sg_digest **out)
+{
+    struct sg_digest *d = calloc(1, sizeof(*d));
+    if (d == NULL)
+        return SG_ERR_NO_MEMORY;
+    d->md = EVP_MD_fetch(NULL, digests[a].name, NULL);
+    if (d->md == NULL) {
+        free(d);
+        return SG_ERR_UNAVAILABLE;
+    }
+    d->ctx = EVP_MD_CTX_new();
+    if (d->ctx == NULL || EVP_DigestInit_ex2(d->ctx, d->md, NULL) != 1) {
+        sg_digest_destroy(&d);
+        return SG_ERR_NO_MEMORY;
+    }
+    *out = d;
+    return SG_OK;
+}
+
+void sg_digest_destroy(struct sg_digest **d)
+{
+    if (d == NULL || *d == NULL)
+        return;
+    EVP_MD_CTX_free((*d)->ctx);
+    EVP_MD_free((*d)->md);
+    free(*d);
+    *d = NULL;
+}
+
+void sg_digest_update(struct sg_digest *d, const void *data, size_t len)
+{
+    if (EVP_DigestUpdate(d->ctx, data, len) != 1)
+        abort(); /* as with sg_sha256_update */
+}
+
+void sg_digest_final(struct sg_digest *d, uint8_t out[SG_DIGEST_MAX])
+{
+    if (EVP_DigestFinal_ex(d->ctx, out, NULL) != 1)
+        abort();
+}
+
 /* The calling thread's context for one-shot work, freed when the thread ends. */
 static EVP_MD_CTX *thread_scratch(void)
 {

@@ -17,6 +17,9 @@ enum sg_error sg_fs_mkdirs(int dirfd, const char *path) SG_NODISCARD; /* each cr
 enum sg_error sg_fs_write_all(int fd, const void *data, size_t len) SG_NODISCARD;
 enum sg_error sg_fs_pwrite_all(int fd, const void *data, size_t len, uint64_t offset) SG_NODISCARD;
 enum sg_error sg_fs_pread_all(int fd, void *data, size_t len, uint64_t offset) SG_NODISCARD; /* short file: IO */
+struct sg_fs_range { int fd; uint64_t offset; };
+/* Copies len bytes from one file to another, within the kernel where the file systems can; they may be of different ones. A source that ends early: IO. Makes nothing durable. */
+enum sg_error sg_fs_copy_range(struct sg_fs_range from, struct sg_fs_range to, uint64_t len) SG_NODISCARD;
 enum sg_error sg_fs_fdatasync(int fd) SG_NODISCARD;      /* never retried on the same descriptor */
 /* Asks the kernel to begin writing these bytes out, so that a later sync has less to wait for. A hint: makes nothing durable. May block. */
 void sg_fs_start_writeback(int fd, uint64_t offset, uint64_t len);

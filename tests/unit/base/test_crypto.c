@@ -227,13 +227,39 @@ static void ulids(void **state)
         assert_int_equal(sg_ulid_parse(bad[i], bytes), SG_ERR_INVALID);
 }
 
+/* RFC 1321 A.5, FIPS 180-4 examples. */
+static void digest_vectors(void **state)
+{
+    (void)state;
+    static const char *const abc[SG_DIGEST_ALGORITHMS] = {
+        [SG_DIGEST_MD5] = "900150983cd24fb0d6963f7d28e17f72",
+        [SG_DIGEST_SHA1] = "a9993e364706816aba3e25717850c26c9cd0d89d",
+        [SG_DIGEST_SHA256] = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+    };
+    for (int a = 0; a < SG_DIGEST_ALGORITHMS; a++) {
+        struct sg_digest *d = NULL;
+        uint8_t out[SG_DIGEST_MAX];
+        char text[2 * SG_DIGEST_MAX + 1];
+        assert_int_equal(sg_digest_create((enum sg_digest_algorithm)a, &d), SG_OK);
+        sg_digest_update(d, "a", 1);
+        sg_digest_update(d, "", 0);
+        sg_digest_update(d, "bc", 2);
+        sg_digest_final(d, out);
+        sg_hex_encode(out, sg_digest_len((enum sg_digest_algorithm)a), text);
+        assert_string_equal(text, abc[a]);
+        sg_digest_destroy(&d);
+        assert_null(d);
+        sg_digest_destroy(&d);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sha256_vectors),  cmocka_unit_test(rfc4231_vectors),
         cmocka_unit_test(siphash_vectors), cmocka_unit_test(randomness_and_comparison),
         cmocka_unit_test(times),           cmocka_unit_test(moving_clock),
-        cmocka_unit_test(ulids),
+        cmocka_unit_test(ulids),           cmocka_unit_test(digest_vectors),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

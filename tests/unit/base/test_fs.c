@@ -171,6 +171,51 @@ static void moving_and_offsets(void **state)
     assert_int_equal(sg_fs_write_all(-1, "x", 1), SG_ERR_IO);
 }
 
+static void copied(struct world *w, int source)
+{
+    static char data[700000], back[sizeof(data)];
+    int fd;
+    for (size_t i = 0; i < sizeof(data); i++)
+        data[i] = (char)(i * 31 >> 3);
+    assert_int_equal(sg_fs_pwrite_all(source, data, sizeof(data), 5), SG_OK);
+    assert_int_equal(sg_fs_open(w->root, "copy", O_RDWR | O_CREAT | O_TRUNC, 0600, &fd), SG_OK);
+    assert_int_equal(sg_fs_write_all(fd, "abc", 3), SG_OK);
+    struct sg_fs_range from = {source, 5}, to = {fd, 3};
+    assert_int_equal(sg_fs_copy_range(from, to, 0), SG_OK);
+    assert_int_equal(sg_fs_copy_range(from, to, sizeof(data)), SG_OK);
+    assert_int_equal(sg_fs_pread_all(fd, back, 3, 0), SG_OK);
+    assert_memory_equal(back, "abc", 3);
+    assert_int_equal(sg_fs_pread_all(fd, back, sizeof(back), 3), SG_OK);
+    assert_memory_equal(back, data, sizeof(data));
+    uint64_t size;
+    assert_int_equal(sg_fs_size(fd, &size), SG_OK);
+    assert_int_equal(size, sizeof(data) + 3);
+    assert_int_equal(sg_fs_copy_range(from, to, sizeof(data) + 1), SG_ERR_IO);
+    from.offset = UINT64_MAX;
+    assert_int_equal(sg_fs_copy_range(from, to, 1), SG_ERR_IO);
+    from.offset = 0;
+    to.offset = INT64_MAX;
+    assert_int_equal(sg_fs_copy_range(from, to, 1), SG_ERR_NO_SPACE);
+    close(fd);
+}
+
+static void copies(void **state)
+{
+    struct world *w = *state;
+    int fd;
+    assert_int_equal(sg_fs_open(w->root, "source", O_RDWR | O_CREAT, 0600, &fd), SG_OK);
+    copied(w, fd);
+    close(fd);
+    fd = memfd_create("source", MFD_CLOEXEC); /* another file system */
+    assert_true(fd >= 0);
+    copied(w, fd);
+    close(fd);
+    assert_int_equal(sg_fs_open(w->root, "source", O_RDONLY, 0, &fd), SG_OK);
+    assert_int_equal(sg_fs_copy_range((struct sg_fs_range){fd, 0}, (struct sg_fs_range){fd, 0}, 10),
+                     SG_ERR_IO);
+    close(fd);
+}
+
 static void full_disk(void **state)
 {
     (void)state;
@@ -238,6 +283,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(no_way_out, setup, teardown),
         cmocka_unit_test_setup_teardown(whole_files, setup, teardown),
         cmocka_unit_test_setup_teardown(moving_and_offsets, setup, teardown),
+        cmocka_unit_test_setup_teardown(copies, setup, teardown),
         cmocka_unit_test(full_disk),
         cmocka_unit_test(buffers),
         cmocka_unit_test(memfds),
