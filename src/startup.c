@@ -70,7 +70,8 @@ static bool list_has(const struct id_list *l, const char *id)
 }
 
 struct found {
-    struct id_list rows, uploads, files;
+    struct id_list rows, files;
+    struct id_list uploads, begun; /* unfinished; those with acknowledged bytes */
 };
 
 static enum sg_error read_rows(struct sg_db_conn *c, void *arg)
@@ -79,6 +80,7 @@ static enum sg_error read_rows(struct sg_db_conn *c, void *arg)
 }
 
 #define MISSING "its file is missing"
+#define KEEP_FAILED_MS 86400000u /* how long whoever uploaded can read of it */
 
 struct missing {
     const struct id_list *rows, *files;
@@ -121,7 +123,9 @@ static enum sg_error mark_missing(struct sg_db_conn *c, void *arg)
  * place. Neither may go, as its bytes were acknowledged. */
 static enum sg_error add_upload(void *arg, const struct sg_upload *u)
 {
-    return list_add(arg, u->f.id);
+    struct found *found = arg;
+    enum sg_error err = list_add(&found->uploads, u->f.id);
+    return err == SG_OK && u->f.offset_bytes > 0 ? list_add(&found->begun, u->f.id) : err;
 }
 
 static enum sg_error read_uploads(struct sg_db_conn *c, void *arg)
@@ -132,6 +136,39 @@ static enum sg_error read_uploads(struct sg_db_conn *c, void *arg)
 static enum sg_error reset_uploads(struct sg_db_conn *c, void *arg)
 {
     return sg_upload_reset_processing(c, arg);
+}
+
+/* Nobody but an operator or a broken disk takes a file away whose bytes were acknowledged. */
+static enum sg_error fail_upload(struct sg_db_conn *c, void *arg)
+{
+    uint64_t now = sg_clock_wall_ms();
+    struct sg_upload_move move = {.id = arg,
+                                  .from = SG_UPLOAD_ACTIVE,
+                                  .to = SG_UPLOAD_FAILED,
+                                  .slug = sg_error_slug(SG_ERR_IO),
+                                  .detail = MISSING,
+                                  .now_ms = now,
+                                  .expires_ms = now + KEEP_FAILED_MS};
+    return sg_upload_move(c, &move);
+}
+
+static enum sg_error check_begun(struct sg_db *db, struct sg_blob_store *blobs,
+                                 const struct id_list *begun)
+{
+    enum sg_error err = SG_OK;
+    for (size_t i = 0; i < begun->n && err == SG_OK; i++) {
+        int fd = -1;
+        err = sg_blob_open_staged(blobs, begun->ids[i], &fd);
+        if (err == SG_ERR_NOT_FOUND)
+            err = sg_blob_open(blobs, begun->ids[i], &fd);
+        if (fd >= 0)
+            close(fd);
+        if (err == SG_ERR_NOT_FOUND) {
+            sg_warn_log("main", "upload %s: %s", begun->ids[i], MISSING);
+            err = sg_db_write(db, fail_upload, begun->ids[i]);
+        }
+    }
+    return err;
 }
 
 static bool keep_staged(void *arg, const char *id)
@@ -160,7 +197,7 @@ static enum sg_error find_all(struct sg_db *db, struct sg_blob_store *blobs, str
     uint64_t reset = 0;
     enum sg_error err = sg_db_write(db, reset_uploads, &reset);
     if (err == SG_OK)
-        err = sg_db_read(db, read_uploads, &found->uploads);
+        err = sg_db_read(db, read_uploads, found);
     list_sort(&found->uploads);
     if (err == SG_OK)
         err = sg_blob_clear_staged(blobs, keep_staged, &found->uploads, staged);
@@ -182,6 +219,8 @@ enum sg_error startup_reconcile(struct sg_db *db, struct sg_blob_store *blobs)
     struct missing m = {.rows = &found.rows, .files = &found.files};
     enum sg_error err = find_all(db, blobs, &found, &staged);
     if (err == SG_OK)
+        err = check_begun(db, blobs, &found.begun);
+    if (err == SG_OK)
         err = remove_orphans(blobs, &found, &removed);
     if (err == SG_OK)
         err = sg_db_write(db, mark_missing, &m);
@@ -193,6 +232,7 @@ enum sg_error startup_reconcile(struct sg_db *db, struct sg_blob_store *blobs)
                     found.rows.n, found.uploads.n, staged, removed, m.found);
     free(found.rows.ids);
     free(found.uploads.ids);
+    free(found.begun.ids);
     free(found.files.ids);
     return err;
 }

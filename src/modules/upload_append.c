@@ -5,6 +5,7 @@
 
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,7 +21,9 @@ struct upload_append {
     char id[SG_ULID_SIZE];
     struct upload_claim *claim;
     int fd;
-    bool all_or_nothing, failed;
+    bool all_or_nothing;
+    _Atomic bool
+        failed; /* a sync or commit failed: on this descriptor another would prove nothing */
     bool has_size;
     uint64_t size_bytes;
     uint64_t received, written_back;
@@ -115,8 +118,10 @@ static enum sg_error commit_to(struct upload_append *a, uint64_t to)
     if (err == SG_OK)
         err = sg_db_write(a->svc->db, write_offset, &w);
     upload_claim_leave(a->claim);
-    if (err != SG_OK)
+    if (err != SG_OK) {
+        atomic_store(&a->failed, true);
         return err;
+    }
     pthread_mutex_lock(&a->lock);
     a->committed = to;
     pthread_mutex_unlock(&a->lock);
@@ -131,8 +136,7 @@ static void wait_idle(struct upload_append *a)
     pthread_mutex_unlock(&a->lock);
 }
 
-/* On a sync thread. An error needs no telling: the commit at the end meets it again, or makes up
- * for it with the offset that counts. */
+/* On a sync thread. An error ends the body: the next write or commit meets it. */
 static void commit_on_the_way(void *arg)
 {
     struct upload_append *a = arg;
@@ -165,10 +169,7 @@ static void start_commit(struct upload_append *a)
 enum sg_error upload_append_commit(struct upload_append *a)
 {
     wait_idle(a);
-    enum sg_error err = a->failed ? SG_ERR_IO : commit_to(a, a->received);
-    if (err != SG_OK)
-        a->failed = true;
-    return err;
+    return atomic_load(&a->failed) ? SG_ERR_IO : commit_to(a, a->received);
 }
 
 /* ---- early writeback ---- */
@@ -215,7 +216,7 @@ enum sg_error upload_append_write(struct upload_append *a, const void *data, siz
 {
     if (a->has_size && len > a->size_bytes - a->received)
         return SG_ERR_TOO_LARGE;
-    enum sg_error err = a->failed ? SG_ERR_IO : write_claimed(a, data, len);
+    enum sg_error err = atomic_load(&a->failed) ? SG_ERR_IO : write_claimed(a, data, len);
     if (err != SG_OK)
         return err; /* what was written before still counts, and the hash is over just that */
     if (a->sha != NULL)
@@ -246,7 +247,7 @@ enum sg_error upload_append_complete(struct upload_append *a, struct upload_comp
 /* The hash of a prefix that is durable, and in nobody else's hands, is worth keeping. */
 static void keep_hash(struct upload_append *a)
 {
-    if (a->sha == NULL || a->failed || a->received != a->committed ||
+    if (a->sha == NULL || atomic_load(&a->failed) || a->received != a->committed ||
         upload_claim_enter(a->claim) != SG_OK)
         return;
     upload_hash_put(a->svc->uploads, a->id, a->received, &a->sha);

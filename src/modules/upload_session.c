@@ -178,7 +178,11 @@ static enum sg_error remove_row(struct sg_db_conn *c, void *arg)
             return err;
     }
     err = sg_upload_delete(c, r->id);
-    return err != SG_OK ? err : sg_audit_append(c, &r->event);
+    /* Forgetting one that ended long ago changes nothing anybody has. */
+    bool ended = r->was == SG_UPLOAD_DONE || r->was == SG_UPLOAD_FAILED;
+    if (err != SG_OK || (ended && r->expired_before_ms != 0))
+        return err;
+    return sg_audit_append(c, &r->event);
 }
 
 /* Under the claim. */
@@ -289,8 +293,10 @@ static void expire_one(struct sg_services *svc, const char *id, uint64_t now_ms)
     upload_claim_release(&claim);
 }
 
-static void expire(struct sg_services *svc)
+/* On a blocking thread: removing a large file takes a while. */
+static void expire(void *arg)
 {
+    struct sg_services *svc = arg;
     struct id_batch b = {.now_ms = sg_clock_wall_ms()};
     if (sg_db_read(svc->db, read_expired, &b) != SG_OK)
         return;
@@ -352,7 +358,8 @@ static void resume_full(struct sg_services *svc)
 
 void upload_sessions_tick(struct sg_services *svc)
 {
-    expire(svc);
+    if (sg_pool_submit(svc->blocking, expire, svc) != SG_OK)
+        sg_warn_log("upload", "the expiry of uploads waits for the next second");
     if (svc->uploads->ticks++ % RESUME_EVERY_S == 0)
         resume_full(svc);
 }
