@@ -168,30 +168,32 @@ static enum sg_error exec(struct sg_db_conn *c, const char *sql)
     return rc == SQLITE_OK ? SG_OK : sg_db_conn_error(c, rc);
 }
 
-static enum sg_error take_steps(struct sg_db_conn *c)
+static enum sg_error take_steps(struct sg_db_conn *c, unsigned target)
 {
     uint64_t version = 0;
     enum sg_error err = read_version(c, &version); /* again: now nobody else can change it */
-    for (; !err && version < SG_ARRAY_LEN(steps); version++)
+    if (err || version >= target)
+        return err;
+    for (; !err && version < target; version++)
         err = exec(c, steps[version]);
     if (err)
         return err;
     /* A pragma takes no parameters; the number is ours. */
     char sql[64];
-    sqlite3_snprintf(sizeof(sql), sql, "PRAGMA user_version=%u", sg_db_schema_version());
+    sqlite3_snprintf(sizeof(sql), sql, "PRAGMA user_version=%u", target);
     return exec(c, sql);
 }
 
-enum sg_error sg_db_migrate(struct sg_db_conn *c)
+enum sg_error sg_db_migrate_to(struct sg_db_conn *c, unsigned target)
 {
     uint64_t version = 0;
     enum sg_error err = read_version(c, &version);
-    if (err || version == SG_ARRAY_LEN(steps))
+    if (err || version >= target)
         return err;
     err = exec(c, "BEGIN IMMEDIATE");
     if (err)
         return err;
-    err = take_steps(c);
+    err = take_steps(c, target);
     if (!err)
         err = exec(c, "COMMIT");
     if (err && sg_db_conn_in_transaction(c)) {
@@ -199,4 +201,9 @@ enum sg_error sg_db_migrate(struct sg_db_conn *c)
         (void)undo; /* the caller hears the cause; the connection is closed next */
     }
     return err;
+}
+
+enum sg_error sg_db_migrate(struct sg_db_conn *c)
+{
+    return sg_db_migrate_to(c, sg_db_schema_version());
 }

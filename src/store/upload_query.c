@@ -74,7 +74,7 @@ enum sg_error sg_upload_chunk_runs(struct sg_db_conn *c, const char *upload_id,
     uint64_t first = 0, end = 0; /* the run being gathered; empty: none yet */
     while (sg_stmt_row(&st)) {
         uint64_t number = sg_stmt_u64(&st, 0);
-        if (number != end || first == end) {
+        if (number != end) {
             if (first != end)
                 st.err = visit(arg, first, end);
             first = number;

@@ -9,6 +9,10 @@
 #define OWNER_A "01ARZ3NDEKTSV4RRFFQ69G5FAA"
 #define OWNER_B "01ARZ3NDEKTSV4RRFFQ69G5FAB"
 
+/* SQL that fails when the search text is not that of the rows; 1: compare them (else FTS5 looks
+ * only at its own tables). */
+#define CHECK_SEARCH "INSERT INTO asset_search(asset_search, rank) VALUES('integrity-check', 1)"
+
 struct asset_change {
     struct sg_asset_fields f;
     uint64_t version;

@@ -176,13 +176,126 @@ static void deletion_leaves_nothing(void **state)
     assert_int_equal(query_u64(s->db, "SELECT count(*) FROM asset_tags"), 0);
     assert_int_equal(query_u64(s->db, "SELECT count(*) FROM asset_indexes"), 0);
     assert_int_equal(found(s->db, "bunny"), 0);
-    run_sql(s->db, "INSERT INTO asset_search(asset_search) VALUES('integrity-check')");
+    run_sql(s->db, CHECK_SEARCH);
     /* The next asset may get the number of the last: it must not inherit its words. */
     ch.f = sample_asset();
     ch.f.title = "Sintel";
     insert_asset(s->db, ch.f);
     assert_int_equal(found(s->db, "bunny"), 0);
     assert_int_equal(found(s->db, "sintel"), 1);
+}
+
+static enum sg_error finish_closure(struct sg_db_conn *c, void *arg)
+{
+    struct asset_change *ch = arg;
+    return sg_asset_finish(c, &ch->f, ch->index, ch->index_len);
+}
+
+static void add_processing(struct sg_db *db, struct asset_change *ch)
+{
+    ch->f = sample_asset();
+    ch->f.status = SG_ASSET_PROCESSING;
+    ch->f.size_bytes = 0;
+    ch->f.video_codec = ch->f.audio_codec = ch->f.content_type = "";
+    insert_asset(db, ch->f);
+}
+
+static void finish_keeps_what_people_wrote(void **state)
+{
+    struct scratch *s = *state;
+    struct asset_change ch = {.index = "idx", .index_len = 3};
+    add_processing(s->db, &ch);
+    struct asset_change edit = {.f = ch.f, .version = 1};
+    edit.f.title = "Sintel";
+    edit.f.tags_json = "[\"dragon\"]";
+    edit.f.policy = SG_POLICY_PUBLIC;
+    assert_int_equal(sg_db_write(s->db, update_closure, &edit), SG_OK);
+    struct sg_asset_fields want = sample_asset(); /* what the upload turned out to be */
+    memcpy(want.id, ch.f.id, sizeof(want.id));
+    want.updated_ms = 7000;
+    ch.f = want;
+    assert_int_equal(sg_db_write(s->db, finish_closure, &ch), SG_OK);
+    want.title = "Sintel";
+    want.tags_json = "[\"dragon\"]";
+    want.policy = SG_POLICY_PUBLIC;
+    want.version = 3;
+    struct fetch f = {.id = want.id};
+    assert_int_equal(sg_db_read(s->db, get_closure, &f), SG_OK);
+    assert_same(&f.asset->f, &want);
+    sg_asset_unref(f.asset);
+    assert_int_equal(sg_db_read(s->db, index_closure, &f), SG_OK);
+    assert_int_equal(f.index->len, 3);
+    sg_buf_unref(f.index);
+    assert_int_equal(found(s->db, "sintel"), 1);
+    assert_int_equal(found(s->db, "bunny"), 0);
+    assert_int_equal(tagged(s->db, "dragon"), 1);
+    run_sql(s->db, CHECK_SEARCH);
+    /* Once only: it is no longer processing. */
+    assert_int_equal(sg_db_write(s->db, finish_closure, &ch), SG_ERR_NOT_FOUND);
+    sg_ulid_make(ch.f.id);
+    assert_int_equal(sg_db_write(s->db, finish_closure, &ch), SG_ERR_NOT_FOUND);
+}
+
+static void finish_may_be_a_failure(void **state)
+{
+    struct scratch *s = *state;
+    struct asset_change ch = {0};
+    add_processing(s->db, &ch);
+    run_sql(s->db, "INSERT INTO asset_indexes SELECT seq, x'00' FROM assets");
+    ch.f.status = SG_ASSET_FAILED;
+    ch.f.error = "not a film";
+    assert_int_equal(sg_db_write(s->db, finish_closure, &ch), SG_OK);
+    struct fetch f = {.id = ch.f.id};
+    assert_int_equal(sg_db_read(s->db, get_closure, &f), SG_OK);
+    assert_int_equal(f.asset->f.status, SG_ASSET_FAILED);
+    assert_string_equal(f.asset->f.error, "not a film");
+    sg_asset_unref(f.asset);
+    assert_int_equal(sg_db_read(s->db, index_closure, &f), SG_ERR_NOT_FOUND);
+}
+
+struct content {
+    uint8_t sha256[SG_SHA256_LEN];
+    uint64_t size_bytes;
+    struct sg_asset *asset;
+};
+
+static enum sg_error content_closure(struct sg_db_conn *c, void *arg)
+{
+    struct content *w = arg;
+    return sg_asset_find_content(c, w->sha256, w->size_bytes, &w->asset);
+}
+
+static void content_finds_the_oldest_ready_one(void **state)
+{
+    struct scratch *s = *state;
+    struct sg_asset_fields f = sample_asset();
+    struct content w = {.size_bytes = f.size_bytes};
+    memcpy(w.sha256, f.sha256, sizeof(w.sha256));
+    assert_int_equal(sg_db_read(s->db, content_closure, &w), SG_ERR_NOT_FOUND);
+    f.created_ms = 3000;
+    insert_asset(s->db, f);
+    struct sg_asset_fields oldest = sample_asset();
+    oldest.created_ms = 2000;
+    insert_asset(s->db, oldest);
+    for (unsigned i = 0; i < SG_ASSET_STATUS_COUNT; i++) {
+        f = sample_asset(); /* older still, but nothing to share */
+        f.status = (enum sg_asset_status)i;
+        if (f.status != SG_ASSET_READY)
+            insert_asset(s->db, f);
+    }
+    f = sample_asset();
+    f.sha256[31] = 1;
+    insert_asset(s->db, f);
+    f = sample_asset();
+    f.size_bytes++;
+    insert_asset(s->db, f);
+    assert_int_equal(sg_db_read(s->db, content_closure, &w), SG_OK);
+    assert_string_equal(w.asset->f.id, oldest.id);
+    sg_asset_unref(w.asset);
+    w.asset = NULL;
+    w.size_bytes--;
+    assert_int_equal(sg_db_read(s->db, content_closure, &w), SG_ERR_NOT_FOUND);
+    assert_null(w.asset);
 }
 
 static enum sg_error count_id(void *arg, const char *id)
@@ -239,9 +352,15 @@ int main(void)
 {
 #define DB_TEST(fn) cmocka_unit_test_setup_teardown(fn, scratch_setup_db, scratch_teardown)
     const struct CMUnitTest tests[] = {
-        DB_TEST(asset_comes_back_as_it_went_in), DB_TEST(bad_rows_are_refused_whole),
-        DB_TEST(update_needs_the_right_version), DB_TEST(failure_is_marked),
-        DB_TEST(deletion_leaves_nothing),        DB_TEST(each_id_visits_all_until_told_to_stop),
+        DB_TEST(asset_comes_back_as_it_went_in),
+        DB_TEST(bad_rows_are_refused_whole),
+        DB_TEST(update_needs_the_right_version),
+        DB_TEST(failure_is_marked),
+        DB_TEST(deletion_leaves_nothing),
+        DB_TEST(each_id_visits_all_until_told_to_stop),
+        DB_TEST(finish_keeps_what_people_wrote),
+        DB_TEST(finish_may_be_a_failure),
+        DB_TEST(content_finds_the_oldest_ready_one),
         cmocka_unit_test(names_parse_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,10 +1,12 @@
 /* Files: staging, publishing, removal, what a start finds. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "streamgate/base/clock.h"
@@ -12,6 +14,29 @@
 #include "streamgate/store/blob.h"
 
 #include "store_support.h"
+
+/* Faults: these stand before the C library's own. */
+static int link_errno;      /* linkat fails with it; 0: works */
+static int syncs_left = -1; /* fsync works this many times, then fails; below 0: always works */
+
+int linkat(int fromfd, const char *from, int tofd, const char *to, int flags)
+{
+    if (link_errno) {
+        errno = link_errno;
+        return -1;
+    }
+    return (int)syscall(SYS_linkat, fromfd, from, tofd, to, flags);
+}
+
+int fsync(int fd)
+{
+    if (syncs_left == 0) {
+        errno = EIO;
+        return -1;
+    }
+    syncs_left -= syncs_left > 0;
+    return (int)syscall(SYS_fsync, fd);
+}
 
 struct fixture {
     struct scratch *s;
@@ -157,6 +182,8 @@ static void ids_that_are_not_ulids_are_refused(void **state)
         "01ARZ3NDEKTSV4RRFFQ69G5FA\n",
         "../../../../../../../aaaaa",
     };
+    char good[SG_ULID_SIZE];
+    sg_ulid_make(good);
     int fd = -1;
     for (size_t i = 0; i < SG_ARRAY_LEN(bad); i++) {
         assert_int_equal(sg_blob_stage(f->store, bad[i], &fd), SG_ERR_INVALID);
@@ -164,26 +191,10 @@ static void ids_that_are_not_ulids_are_refused(void **state)
         assert_int_equal(sg_blob_publish(f->store, bad[i]), SG_ERR_INVALID);
         assert_int_equal(sg_blob_open(f->store, bad[i], &fd), SG_ERR_INVALID);
         assert_int_equal(sg_blob_remove(f->store, bad[i]), SG_ERR_INVALID);
+        assert_int_equal(sg_blob_open_staged(f->store, bad[i], &fd), SG_ERR_INVALID);
+        assert_int_equal(sg_blob_share(f->store, bad[i], good), SG_ERR_INVALID);
+        assert_int_equal(sg_blob_share(f->store, good, bad[i]), SG_ERR_INVALID);
     }
-    assert_int_equal(fd, -1);
-}
-
-static void symlinks_are_not_followed(void **state)
-{
-    struct fixture *f = *state;
-    char id[SG_ULID_SIZE], path[96];
-    int fd = -1;
-    sg_ulid_make(id);
-    snprintf(path, sizeof(path), "incoming/%s", id);
-    assert_int_equal(symlinkat("/etc/passwd", f->s->dirfd, path), 0);
-    assert_int_not_equal(sg_blob_stage(f->store, id, &fd), SG_OK);
-    assert_int_equal(sg_blob_discard(f->store, id), SG_OK);
-    stage(f, id, "x");
-    assert_int_equal(sg_blob_publish(f->store, id), SG_OK);
-    source_path(id, path);
-    assert_int_equal(unlinkat(f->s->dirfd, path, 0), 0);
-    assert_int_equal(symlinkat("/etc/passwd", f->s->dirfd, path), 0);
-    assert_int_not_equal(sg_blob_open(f->store, id, &fd), SG_OK);
     assert_int_equal(fd, -1);
 }
 
@@ -198,6 +209,161 @@ static enum sg_error count_visit(void *arg, const char *id)
     struct visited *v = arg;
     memcpy(v->last, id, SG_ULID_SIZE);
     return ++v->n == v->stop_at ? SG_ERR_CANCELLED : SG_OK;
+}
+
+static void symlinks_are_not_followed(void **state)
+{
+    struct fixture *f = *state;
+    char id[SG_ULID_SIZE], path[96];
+    int fd = -1;
+    sg_ulid_make(id);
+    snprintf(path, sizeof(path), "incoming/%s", id);
+    assert_int_equal(symlinkat("/etc/passwd", f->s->dirfd, path), 0);
+    assert_int_not_equal(sg_blob_stage(f->store, id, &fd), SG_OK);
+    assert_int_equal(sg_blob_open_staged(f->store, id, &fd), SG_ERR_FORBIDDEN);
+    assert_int_equal(sg_blob_discard(f->store, id), SG_OK);
+    stage(f, id, "x");
+    assert_int_equal(sg_blob_publish(f->store, id), SG_OK);
+    source_path(id, path);
+    assert_int_equal(unlinkat(f->s->dirfd, path, 0), 0);
+    assert_int_equal(symlinkat("/etc/passwd", f->s->dirfd, path), 0);
+    assert_int_not_equal(sg_blob_open(f->store, id, &fd), SG_OK);
+    assert_int_equal(fd, -1);
+    char other[SG_ULID_SIZE];
+    sg_ulid_make(other);
+    assert_int_equal(sg_blob_share(f->store, other, id), SG_ERR_FORBIDDEN);
+}
+
+static void staged_file_is_opened_again(void **state)
+{
+    struct fixture *f = *state;
+    char id[SG_ULID_SIZE];
+    int fd = -1;
+    sg_ulid_make(id);
+    assert_int_equal(sg_blob_open_staged(f->store, id, &fd), SG_ERR_NOT_FOUND);
+    assert_int_equal(fd, -1);
+    stage(f, id, "fi");
+    assert_int_equal(sg_blob_open_staged(f->store, id, &fd), SG_OK);
+    assert_int_equal(sg_fs_pwrite_all(fd, "lm", 2, 2), SG_OK);
+    assert_content(fd, "film");
+    close(fd);
+    assert_int_equal(sg_blob_publish(f->store, id), SG_OK);
+    assert_int_equal(sg_blob_open(f->store, id, &fd), SG_OK);
+    assert_content(fd, "film");
+    close(fd);
+    assert_int_equal(sg_blob_open_staged(f->store, id, &fd), SG_ERR_NOT_FOUND);
+}
+
+static uint64_t links_of(struct fixture *f, const char *id)
+{
+    struct stat st;
+    int fd = -1;
+    assert_int_equal(sg_blob_open(f->store, id, &fd), SG_OK);
+    assert_int_equal(fstat(fd, &st), 0);
+    assert_content(fd, "film");
+    close(fd);
+    return st.st_nlink;
+}
+
+static void shared_file_lives_as_long_as_one_name(void **state)
+{
+    struct fixture *f = *state;
+    char a[SG_ULID_SIZE], b[SG_ULID_SIZE], c[SG_ULID_SIZE];
+    int fd = -1;
+    sg_ulid_make(a);
+    sg_ulid_make(b);
+    sg_ulid_make(c);
+    stage(f, a, "film");
+    assert_int_equal(sg_blob_share(f->store, b, a), SG_ERR_NOT_FOUND); /* staged is not published */
+    assert_int_equal(sg_blob_publish(f->store, a), SG_OK);
+    stage(f, b, "the same again");
+    assert_int_equal(sg_blob_share(f->store, b, a), SG_OK);
+    assert_int_equal(sg_blob_share(f->store, b, a), SG_ERR_EXISTS);
+    assert_int_equal(sg_blob_share(f->store, a, a), SG_ERR_EXISTS);
+    assert_int_equal(sg_blob_share(f->store, c, b), SG_OK);
+    assert_int_equal(links_of(f, c), 3);
+    assert_int_equal(sg_blob_open_staged(f->store, b, &fd), SG_OK);
+    assert_content(fd, "the same again");
+    close(fd);
+    struct visited v = {0};
+    assert_int_equal(sg_blob_each(f->store, count_visit, &v), SG_OK);
+    assert_int_equal(v.n, 3);
+    assert_int_equal(sg_blob_remove(f->store, a), SG_OK);
+    assert_int_equal(sg_blob_share(f->store, a, b), SG_OK); /* and back */
+    assert_int_equal(sg_blob_remove(f->store, b), SG_OK);
+    assert_int_equal(sg_blob_remove(f->store, a), SG_OK);
+    assert_int_equal(links_of(f, c), 1);
+    assert_int_equal(sg_blob_remove(f->store, c), SG_OK);
+    assert_int_equal(sg_blob_open(f->store, c, &fd), SG_ERR_NOT_FOUND);
+    assert_int_equal(sg_blob_share(f->store, a, c), SG_ERR_NOT_FOUND);
+}
+
+static void failed_share_leaves_nothing(void **state)
+{
+    struct fixture *f = *state;
+    char a[SG_ULID_SIZE], b[SG_ULID_SIZE], path[96];
+    sg_ulid_make(a);
+    sg_ulid_make(b);
+    source_path(b, path);
+    *strrchr(path, '/') = '\0';
+    assert_int_equal(sg_blob_share(f->store, b, a), SG_ERR_NOT_FOUND);
+    assert_false(has(f, path));
+    stage(f, a, "film");
+    assert_int_equal(sg_blob_publish(f->store, a), SG_OK);
+    static const struct {
+        int errnum;
+        enum sg_error err;
+    } rows[] = {
+        {EMLINK, SG_ERR_UNAVAILABLE},
+        {EPERM, SG_ERR_UNAVAILABLE},
+        {EOPNOTSUPP, SG_ERR_UNAVAILABLE},
+        {ENOSPC, SG_ERR_NO_SPACE},
+        {EIO, SG_ERR_IO},
+    };
+    for (size_t i = 0; i < SG_ARRAY_LEN(rows); i++) {
+        link_errno = rows[i].errnum;
+        enum sg_error err = sg_blob_share(f->store, b, a);
+        link_errno = 0;
+        assert_int_equal(err, rows[i].err);
+        assert_false(has(f, path));
+    }
+    /* Each sync in turn. */
+    enum sg_error err = SG_ERR_IO;
+    int n = 0;
+    for (; err; n++) {
+        syncs_left = n;
+        err = sg_blob_share(f->store, b, a);
+        syncs_left = -1;
+        assert_true(err == SG_OK || err == SG_ERR_IO);
+        assert_int_equal(has(f, path), err == SG_OK);
+    }
+    assert_true(n > 4); /* the new folder's parent, the folder, the shard, the root of shards */
+    assert_int_equal(links_of(f, a), 2);
+}
+
+static bool claims(void *arg, const char *id)
+{
+    return strcmp(arg, id) == 0;
+}
+
+static void claimed_staged_files_are_kept(void **state)
+{
+    struct fixture *f = *state;
+    char ids[3][SG_ULID_SIZE];
+    for (size_t i = 0; i < SG_ARRAY_LEN(ids); i++) {
+        sg_ulid_make(ids[i]);
+        stage(f, ids[i], "x");
+    }
+    uint64_t removed = 99;
+    assert_int_equal(sg_blob_clear_staged(f->store, claims, ids[1], &removed), SG_OK);
+    assert_int_equal(removed, 2);
+    for (size_t i = 0; i < SG_ARRAY_LEN(ids); i++) {
+        int fd = -1;
+        assert_int_equal(sg_blob_open_staged(f->store, ids[i], &fd),
+                         i == 1 ? SG_OK : SG_ERR_NOT_FOUND);
+        if (fd >= 0)
+            close(fd);
+    }
 }
 
 static void each_visits_published_files_only(void **state)
@@ -247,10 +413,18 @@ int main(void)
 {
 #define BLOB_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = {
-        BLOB_TEST(published_file_is_the_staged_one),   BLOB_TEST(staging_twice_and_discarding),
-        BLOB_TEST(publishing_never_replaces),          BLOB_TEST(failed_publish_leaves_no_folder),
-        BLOB_TEST(ids_that_are_not_ulids_are_refused), BLOB_TEST(symlinks_are_not_followed),
-        BLOB_TEST(each_visits_published_files_only),   BLOB_TEST(space_is_the_file_systems),
+        BLOB_TEST(published_file_is_the_staged_one),
+        BLOB_TEST(staging_twice_and_discarding),
+        BLOB_TEST(publishing_never_replaces),
+        BLOB_TEST(failed_publish_leaves_no_folder),
+        BLOB_TEST(ids_that_are_not_ulids_are_refused),
+        BLOB_TEST(symlinks_are_not_followed),
+        BLOB_TEST(each_visits_published_files_only),
+        BLOB_TEST(space_is_the_file_systems),
+        BLOB_TEST(staged_file_is_opened_again),
+        BLOB_TEST(shared_file_lives_as_long_as_one_name),
+        BLOB_TEST(failed_share_leaves_nothing),
+        BLOB_TEST(claimed_staged_files_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

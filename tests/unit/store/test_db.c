@@ -423,9 +423,9 @@ static void newer_schema_is_refused(void **state)
 static void failed_migration_leaves_no_trace(void **state)
 {
     struct scratch *s = *state;
-    raw_sql(s->path, "CREATE TABLE audit(x)"); /* in the way of the last step's table */
+    raw_sql(s->path, "CREATE TABLE owner_usage(x)"); /* in the way of the last step's table */
     assert_int_not_equal(open_scratch(s), SG_OK);
-    raw_sql(s->path, "DROP TABLE audit");
+    raw_sql(s->path, "DROP TABLE owner_usage");
     sqlite3 *raw = NULL;
     sqlite3_stmt *st = NULL;
     assert_int_equal(sqlite3_open(s->path, &raw), SQLITE_OK);
