@@ -47,7 +47,10 @@ static enum sg_error tx_begin(struct sg_db_conn *c, void *arg)
 {
     struct completing *k = arg;
     struct sg_upload_move m = move_of(k, SG_UPLOAD_ACTIVE, SG_UPLOAD_PROCESSING);
-    enum sg_error err = sg_upload_move(c, &m);
+    /* Its bytes were counted when they were announced; that it makes one more asset was not. */
+    enum sg_error err = upload_quota_commit(c, sg_services_config(k->c->svc), k->fields.owner, 0);
+    if (err == SG_OK)
+        err = sg_upload_move(c, &m);
     return err != SG_OK ? err : sg_asset_insert(c, &k->fields, NULL, 0);
 }
 

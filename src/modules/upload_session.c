@@ -159,6 +159,15 @@ struct removal {
     struct sg_audit_event event;
 };
 
+/* The last byte was acknowledged, so the client has no reason to come again: it becomes an asset,
+ * however long the daemon was away. */
+static bool is_owed_an_asset(const struct sg_upload_fields *f)
+{
+    return (f->kind == SG_UPLOAD_TUS || f->kind == SG_UPLOAD_TUS_FINAL) &&
+           (f->state == SG_UPLOAD_ACTIVE || f->state == SG_UPLOAD_PROCESSING) && f->has_size &&
+           f->offset_bytes == f->size_bytes;
+}
+
 static enum sg_error remove_row(struct sg_db_conn *c, void *arg)
 {
     struct removal *r = arg;
@@ -167,7 +176,8 @@ static enum sg_error remove_row(struct sg_db_conn *c, void *arg)
     if (err != SG_OK)
         return err;
     r->was = row->f.state;
-    bool early = r->expired_before_ms != 0 && row->f.expires_ms >= r->expired_before_ms;
+    bool early = r->expired_before_ms != 0 &&
+                 (row->f.expires_ms >= r->expired_before_ms || is_owed_an_asset(&row->f));
     sg_upload_free(&row);
     if (early)
         return SG_ERR_CONFLICT;
@@ -304,14 +314,11 @@ static void expire(void *arg)
         expire_one(svc, b.ids[i], b.now_ms);
 }
 
-/* The last byte was acknowledged, the asset is not there: the daemon was killed in between, or the
- * storage failed. The client has no reason to come again. */
+/* The daemon was killed before it made the asset, or the storage failed then. */
 static enum sg_error add_full(void *arg, const struct sg_upload *u)
 {
     struct id_batch *b = arg;
-    bool full = (u->f.kind == SG_UPLOAD_TUS || u->f.kind == SG_UPLOAD_TUS_FINAL) && u->f.has_size &&
-                u->f.offset_bytes == u->f.size_bytes;
-    if (full && b->n < EXPIRE_BATCH)
+    if (is_owed_an_asset(&u->f) && b->n < EXPIRE_BATCH)
         memcpy(b->ids[b->n++], u->f.id, SG_ULID_SIZE);
     return SG_OK;
 }
@@ -333,8 +340,10 @@ static void resume_one(void *arg)
     if (upload_claim_try(r->svc->uploads->claims, r->id, UPLOAD_SLOT_ALL, &claim) == SG_OK) {
         struct upload_completion c = {.svc = r->svc, .id = r->id, .claim = claim};
         enum sg_error err = upload_complete(&c);
-        sg_info_log("upload", "upload %s, complete since before: %s", r->id,
-                    err == SG_OK ? "made into an asset" : sg_error_title(err));
+        if (err == SG_OK)
+            sg_info_log("upload", "upload %s, whole since before, is an asset now", r->id);
+        else
+            sg_debug_log("upload", "upload %s, whole since before: %s", r->id, sg_error_title(err));
         upload_claim_release(&claim);
     }
     free(r);

@@ -218,7 +218,7 @@ static enum sg_error check_user(struct sg_request *req, uint64_t bytes, bool ass
     uint64_t coming = r.usage.reserved_bytes + held_by(req->svc->uploads, r.owner);
     if (over(r.usage.asset_bytes + coming, bytes, max_bytes))
         return refuse(req, "bytes", max_bytes);
-    if (asset && over(r.usage.assets + r.usage.uploads, 1, max_assets))
+    if (asset && over(r.usage.assets, 1, max_assets))
         return refuse(req, "assets", max_assets);
     if (over(coming, bytes, max_in_flight))
         return refuse(req, "bytes in flight", max_in_flight);
@@ -246,8 +246,7 @@ enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *
     enum sg_error err = sg_usage_get(c, owner, &u);
     if (err != SG_OK)
         return err;
-    if (over(u.asset_bytes + u.reserved_bytes, bytes, max_bytes) ||
-        over(u.assets + u.uploads, 1, max_assets)) {
+    if (over(u.asset_bytes + u.reserved_bytes, bytes, max_bytes) || over(u.assets, 1, max_assets)) {
         sg_metric_add(SG_METRIC_QUOTA_EXCEEDED, 0, 1);
         return SG_ERR_QUOTA;
     }
