@@ -1,6 +1,8 @@
 /* Both tables are small and hashed; one lock each, held for a few instructions. */
 #include "upload_state.h"
 
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -186,11 +188,11 @@ static bool over(uint64_t held, uint64_t more, uint64_t bound)
     return bound != 0 && (held > bound || more > bound - held);
 }
 
-static enum sg_error refuse(struct sg_request *req, const char *what, uint64_t bound)
+static enum sg_error refuse(char why[UPLOAD_QUOTA_WHY], const char *what, uint64_t bound)
 {
     sg_metric_add(SG_METRIC_QUOTA_EXCEEDED, 0, 1);
-    return sg_request_fail(req, SG_ERR_QUOTA, NULL, "This would exceed your quota of %llu %s",
-                           (unsigned long long)bound, what);
+    snprintf(why, UPLOAD_QUOTA_WHY, "exceed the quota of %" PRIu64 " %s", bound, what);
+    return SG_ERR_QUOTA;
 }
 
 enum sg_error upload_space(struct sg_services *svc, uint64_t need)
@@ -203,36 +205,48 @@ enum sg_error upload_space(struct sg_services *svc, uint64_t need)
     return avail < keep || avail - keep < need ? SG_ERR_NO_SPACE : SG_OK;
 }
 
-static enum sg_error check_user(struct sg_request *req, uint64_t bytes, bool asset)
+static enum sg_error check_user(struct sg_services *svc, struct usage_read *r, uint64_t bytes,
+                                bool asset, char why[UPLOAD_QUOTA_WHY])
 {
-    const struct sg_config *cfg = sg_services_config(req->svc);
+    const struct sg_config *cfg = sg_services_config(svc);
     uint64_t max_bytes = sg_config_uint(cfg, SG_SET_quota_max_bytes);
     uint64_t max_assets = sg_config_uint(cfg, SG_SET_quota_max_assets);
     uint64_t max_in_flight = sg_config_uint(cfg, SG_SET_quota_max_in_flight);
     if (max_bytes == 0 && max_assets == 0 && max_in_flight == 0)
         return SG_OK;
-    struct usage_read r = {.owner = req->identity.user_id};
-    enum sg_error err = sg_db_read(req->svc->db, read_usage, &r);
+    enum sg_error err = sg_db_read(svc->db, read_usage, r);
     if (err != SG_OK)
         return err;
-    uint64_t coming = r.usage.reserved_bytes + held_by(req->svc->uploads, r.owner);
-    if (over(r.usage.asset_bytes + coming, bytes, max_bytes))
-        return refuse(req, "bytes", max_bytes);
-    if (asset && over(r.usage.assets, 1, max_assets))
-        return refuse(req, "assets", max_assets);
+    uint64_t coming = r->usage.reserved_bytes + held_by(svc->uploads, r->owner);
+    if (over(r->usage.asset_bytes + coming, bytes, max_bytes))
+        return refuse(why, "bytes", max_bytes);
+    if (asset && over(r->usage.assets + r->usage.uploads, 1, max_assets))
+        return refuse(why, "assets", max_assets);
     if (over(coming, bytes, max_in_flight))
-        return refuse(req, "bytes in flight", max_in_flight);
+        return refuse(why, "bytes in flight", max_in_flight);
     return SG_OK;
 }
 
 enum sg_error upload_quota_check(struct sg_request *req, uint64_t bytes, bool asset)
 {
-    enum sg_error err = check_user(req, bytes, asset);
+    char why[UPLOAD_QUOTA_WHY];
+    struct usage_read r = {.owner = req->identity.user_id};
+    enum sg_error err = check_user(req->svc, &r, bytes, asset, why);
+    if (err == SG_ERR_QUOTA)
+        return sg_request_fail(req, err, NULL, "This would %s", why);
     if (err == SG_OK)
         err = upload_space(req->svc, bytes);
     if (err == SG_ERR_NO_SPACE)
         return sg_request_fail(req, err, NULL, "the storage is full");
     return err;
+}
+
+enum sg_error upload_quota_check_owner(struct sg_services *svc, const char *owner, uint64_t bytes,
+                                       char why[UPLOAD_QUOTA_WHY])
+{
+    struct usage_read r = {.owner = owner};
+    enum sg_error err = check_user(svc, &r, bytes, false, why);
+    return err == SG_OK ? upload_space(svc, bytes) : err;
 }
 
 enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *cfg,

@@ -14,14 +14,15 @@
 #define UPLOAD_HASHES 1024u
 #define UPLOAD_USERS 256u
 
+struct upload_imports;
 struct upload_prefix_hash;
 struct upload_user;
 
 struct sg_upload_memory {
     struct upload_claims *claims;
-    unsigned ticks;          /* the ticker's */
-    struct sg_pool *imports; /* the import rows' own; NULL when imports are off */
-    pthread_mutex_t lock;    /* guards the two tables below */
+    unsigned ticks;                 /* the ticker's */
+    struct upload_imports *imports; /* the import rows' own (upload_import.h) */
+    pthread_mutex_t lock;           /* guards the two tables below */
     struct upload_prefix_hash *hashes[UPLOAD_HASHES];
     struct upload_user *users[UPLOAD_USERS];
 };
@@ -43,6 +44,11 @@ void upload_hash_forget(struct sg_upload_memory *s, const char *id);
  * database and bodies in flight, and whether the disk has room for them beside storage.min_free.
  * Blocks. QUOTA, NO_SPACE with fail set. */
 enum sg_error upload_quota_check(struct sg_request *req, uint64_t bytes, bool asset) SG_NODISCARD;
+/* The same on behalf of a user who is not asking right now, for `bytes` beside those that the rows
+ * announce. why: which bound, a part of a sentence. */
+#define UPLOAD_QUOTA_WHY 64
+enum sg_error upload_quota_check_owner(struct sg_services *svc, const char *owner, uint64_t bytes,
+                                       char why[UPLOAD_QUOTA_WHY]) SG_NODISCARD;
 /* Bytes of a body that no row announces yet (uploads in one request), for as long as it comes. */
 void upload_quota_hold(struct sg_upload_memory *s, const char *owner, uint64_t bytes);
 void upload_quota_drop(struct sg_upload_memory *s, const char *owner, uint64_t bytes);

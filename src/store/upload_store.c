@@ -275,6 +275,27 @@ enum sg_error sg_upload_set_etag(struct sg_db_conn *c, const char *id, const cha
     return sg_stmt_run_changing(&st);
 }
 
+enum sg_error sg_upload_start_over(struct sg_db_conn *c, const char *id)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c,
+                 "UPDATE uploads SET offset_bytes = 0, size_bytes = NULL, etag = ''"
+                 " WHERE id = ?1 AND state = ?2 AND kind = ?3");
+    sg_stmt_bind_text(&st, id);
+    sg_stmt_bind_u64(&st, SG_UPLOAD_ACTIVE);
+    sg_stmt_bind_u64(&st, SG_UPLOAD_IMPORT);
+    return run_conditional(&st, id);
+}
+
+enum sg_error sg_upload_set_filename(struct sg_db_conn *c, const char *id, const char *filename)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c, "UPDATE uploads SET filename = ?1 WHERE id = ?2");
+    sg_stmt_bind_text(&st, filename);
+    sg_stmt_bind_text(&st, id);
+    return sg_stmt_run_changing(&st);
+}
+
 enum sg_error sg_upload_move(struct sg_db_conn *c, const struct sg_upload_move *m)
 {
     if ((unsigned)m->to >= SG_UPLOAD_STATE_COUNT || (unsigned)m->from >= SG_UPLOAD_STATE_COUNT ||

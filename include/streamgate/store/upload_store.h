@@ -54,6 +54,9 @@ enum sg_error sg_upload_set_offset(struct sg_db_conn *c, const char *id, uint64_
 /* tus creation-defer-length, import: the size became known. CONFLICT when another size is stored already (the same again is SG_OK), more bytes are there already, or not ACTIVE. */
 enum sg_error sg_upload_set_size(struct sg_db_conn *c, const char *id, uint64_t size_bytes) SG_NODISCARD;
 enum sg_error sg_upload_set_etag(struct sg_db_conn *c, const char *id, const char *etag) SG_NODISCARD;          /* import */
+/* import: the source is another one than before: nothing of it is there, neither its size nor its validator is known. NOT_FOUND; CONFLICT: not ACTIVE, not an import. */
+enum sg_error sg_upload_start_over(struct sg_db_conn *c, const char *id) SG_NODISCARD;
+enum sg_error sg_upload_set_filename(struct sg_db_conn *c, const char *id, const char *filename) SG_NODISCARD;  /* import: the source named it; NOT_FOUND */
 /* Moves from one state to another, in one step: exactly one of several that try succeeds, the others get CONFLICT. NOT_FOUND. INVALID: from == to. slug and detail: for FAILED, else not looked at ("" is stored). */
 struct sg_upload_move { const char *id; enum sg_upload_state from, to; const char *slug, *detail; uint64_t now_ms, expires_ms; };
 enum sg_error sg_upload_move(struct sg_db_conn *c, const struct sg_upload_move *m) SG_NODISCARD;
