@@ -1,5 +1,5 @@
 /* The shared component schemas of the OpenAPI document, as JSON text. Keep Asset in step with the
- * asset's JSON form. */
+ * asset's JSON form, Upload with upload_json. */
 #include "openapi_schemas.h"
 
 /* clang-format off */
@@ -47,6 +47,35 @@ const char openapi_asset_schema[] =
     "\"version\":{\"type\":\"integer\",\"minimum\":1},"
     "\"created_at\":{\"type\":\"string\",\"format\":\"date-time\"},"
     "\"updated_at\":{\"type\":\"string\",\"format\":\"date-time\"}}}";
+
+const char openapi_upload_schema[] =
+    "{\"type\":\"object\",\"required\":[\"id\",\"kind\",\"status\",\"filename\",\"size\",\"received_bytes\",\"owner\","
+        "\"created_at\",\"updated_at\",\"expires_at\",\"sha256\",\"asset_id\",\"asset\",\"error\"],"
+    "\"properties\":{"
+    "\"id\":{\"type\":\"string\",\"pattern\":\"^[0-9A-HJKMNP-TV-Z]{26}$\",\"description\":\"ULID; the asset made of the upload has the same\"},"
+    "\"kind\":{\"enum\":[\"chunked\",\"tus\",\"tus-partial\",\"tus-final\",\"import\"]},"
+    "\"status\":{\"enum\":[\"active\",\"processing\",\"done\",\"failed\"]},"
+    "\"filename\":{\"type\":\"string\",\"maxLength\":255},"
+    "\"size\":{\"type\":[\"integer\",\"null\"],\"description\":\"bytes; null while unknown\"},"
+    "\"received_bytes\":{\"type\":\"integer\",\"minimum\":0,\"description\":\"durable bytes\"},"
+    "\"owner\":{\"type\":\"string\"},"
+    "\"created_at\":{\"type\":\"string\",\"format\":\"date-time\"},"
+    "\"updated_at\":{\"type\":\"string\",\"format\":\"date-time\"},"
+    "\"expires_at\":{\"type\":\"string\",\"format\":\"date-time\"},"
+    "\"chunk_size\":{\"type\":\"integer\",\"description\":\"chunked: bytes of every chunk but the last\"},"
+    "\"chunks\":{\"type\":\"integer\",\"description\":\"chunked: how many make the whole\"},"
+    "\"missing\":{\"type\":\"array\",\"maxItems\":1000,\"description\":\"chunked: runs of chunks still to come, inclusive\","
+        "\"items\":{\"type\":\"object\",\"required\":[\"first\",\"last\"],\"properties\":{"
+        "\"first\":{\"type\":\"integer\",\"minimum\":0},\"last\":{\"type\":\"integer\",\"minimum\":0}}}},"
+    "\"missing_truncated\":{\"type\":\"boolean\",\"description\":\"true: more runs are missing than are listed\"},"
+    "\"offset\":{\"type\":\"integer\",\"minimum\":0,\"description\":\"tus, import: durable bytes from the start\"},"
+    "\"url\":{\"type\":\"string\",\"format\":\"uri\",\"description\":\"import: the source\"},"
+    "\"progress\":{\"type\":[\"number\",\"null\"],\"minimum\":0,\"maximum\":1,\"description\":\"import\"},"
+    "\"sha256\":{\"type\":[\"string\",\"null\"],\"pattern\":\"^[0-9a-f]{64}$\",\"description\":\"as announced\"},"
+    "\"asset_id\":{\"type\":[\"string\",\"null\"]},"
+    "\"asset\":{\"type\":[\"string\",\"null\"],\"format\":\"uri-reference\"},"
+    "\"error\":{\"type\":[\"object\",\"null\"],\"required\":[\"type\",\"detail\"],\"properties\":{"
+        "\"type\":{\"type\":\"string\",\"format\":\"uri\"},\"detail\":{\"type\":[\"string\",\"null\"]}}}}}";
 
 const char openapi_problem_schema[] =
     "{\"type\":\"object\",\"required\":[\"type\",\"title\",\"status\"],"
