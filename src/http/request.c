@@ -156,6 +156,19 @@ enum sg_error sg_request_fail(struct sg_request *req, enum sg_error err, const c
     return err;
 }
 
+enum sg_error sg_request_answer_header(struct sg_request *req, const char *name, const char *fmt,
+                                       ...)
+{
+    va_list args;
+    va_start(args, fmt);
+    const char *value = sg_arena_vprintf(req->arena, fmt, args);
+    va_end(args);
+    if (!value || req->n_answer_headers == SG_ANSWER_HEADERS_MAX)
+        return SG_ERR_NO_MEMORY;
+    req->answer_headers[req->n_answer_headers++] = (struct sg_header){name, value};
+    return SG_OK;
+}
+
 enum sg_error sg_request_json(struct sg_request *req, bool allow_empty, json_t **out)
 {
     if (!req->body || req->body_len == 0) {

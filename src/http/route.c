@@ -374,10 +374,10 @@ enum sg_route_match sg_route_find(const struct sg_route_table *t, enum sg_method
     if (!node)
         return SG_MATCH_NOT_FOUND;
     const int index = row_for(node, method);
-    if (index == NO_ROW) {
+    if (index == NO_ROW || method == SG_OPTIONS)
         list_methods(node, allow);
+    if (index == NO_ROW)
         return SG_MATCH_METHOD;
-    }
     const struct row *row = &t->rows[index];
     for (unsigned i = 0; i < row->n_names; i++) {
         w.caught[i].ptr[w.caught[i].len] = '\0';

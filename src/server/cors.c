@@ -5,12 +5,20 @@
 
 #include "exchange.h"
 
-static const char exposed[] =
-    "Accept-Ranges, Content-Digest, Content-Length, Content-Range, ETag, Location, "
-    "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id";
+#define EXPOSED                                                                                    \
+    "Accept-Ranges, Content-Digest, Content-Length, Content-Range, ETag, Location, "               \
+    "RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id"
+static const char exposed[] = EXPOSED;
+/* Players are spared what only uploads say. */
+static const char exposed_by_api[] =
+    EXPOSED ", Content-Location, Tus-Checksum-Algorithm, Tus-Extension, Tus-Max-Size, "
+            "Tus-Resumable, Tus-Version, Upload-Concat, Upload-Defer-Length, Upload-Expires, "
+            "Upload-Length, Upload-Metadata, Upload-Offset";
 static const char allowed_headers[] =
     "Authorization, Content-Digest, Content-Type, If-Match, If-Modified-Since, If-None-Match, "
-    "If-Range, Range, X-Request-Id, traceparent";
+    "If-Range, Range, Tus-Resumable, Upload-Checksum, Upload-Concat, Upload-Defer-Length, "
+    "Upload-Length, Upload-Metadata, Upload-Offset, X-HTTP-Method-Override, X-Request-Id, "
+    "traceparent";
 
 /* Is origin one of the comma-separated list? *any: the list is "*". */
 static bool listed(const char *list, const char *origin, bool *any)
@@ -68,6 +76,6 @@ void sg_cors_apply(struct sg_exchange *x)
         sg_exchange_add(x, "Access-Control-Allow-Headers", allowed_headers);
         sg_exchange_add(x, "Access-Control-Max-Age", "600");
     } else if (origin) { /* only a script of another origin asks what it may see */
-        sg_exchange_add(x, "Access-Control-Expose-Headers", exposed);
+        sg_exchange_add(x, "Access-Control-Expose-Headers", x->playback ? exposed : exposed_by_api);
     }
 }

@@ -16,6 +16,7 @@ enum known_header {
     KNOWN_CONTENT_TYPE,
     KNOWN_FORWARDED_FOR,
     KNOWN_FORWARDED_PROTO,
+    KNOWN_METHOD_OVERRIDE,
     KNOWN_ORIGIN,
     KNOWN_PREFLIGHT_METHOD,
     KNOWN_REQUEST_ID,
@@ -60,9 +61,9 @@ struct sg_exchange {
 
     unsigned method_slot;    /* of route_series.count */
     enum sg_error route_err; /* what to answer once the address's limit was taken */
-    char allow[64];          /* with METHOD_NOT_ALLOWED, and for OPTIONS */
-    bool answered;           /* the response is made; steps that are left do not run */
-    bool playback;           /* a route below /stream/ */
+    char allow[64]; /* with METHOD_NOT_ALLOWED, and for OPTIONS: what the resource answers to */
+    bool answered;  /* the response is made; steps that are left do not run */
+    bool playback;  /* a route below /stream/ */
 
     struct sg_limit_verdict verdict; /* the tighter one */
     bool have_verdict;

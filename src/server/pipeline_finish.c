@@ -156,6 +156,18 @@ static void add_validators(struct sg_exchange *x)
     }
 }
 
+/* What the row and the handler want on every answer. */
+static void add_given(struct sg_exchange *x)
+{
+    const struct sg_request *req = &x->req;
+    for (size_t i = 0; req->route && i < req->route->n_headers; i++) {
+        sg_exchange_add(x, req->route->headers[i].name, req->route->headers[i].value);
+    }
+    for (unsigned i = 0; i < req->n_answer_headers; i++) {
+        sg_exchange_add(x, req->answer_headers[i].name, req->answer_headers[i].value);
+    }
+}
+
 void sg_exchange_complete_headers(struct sg_exchange *x)
 {
     struct sg_request *req = &x->req;
@@ -186,9 +198,10 @@ void sg_exchange_complete_headers(struct sg_exchange *x)
     add_limits(x);
     sg_exchange_add(x, "X-Content-Type-Options", "nosniff");
     sg_exchange_add(x, "Referrer-Policy", "no-referrer");
-    if (res->status == 405) {
+    if (res->status == 405 || (req->method == SG_OPTIONS && res->status < 400)) {
         sg_exchange_add(x, "Allow", x->allow);
     }
+    add_given(x);
     sg_cors_apply(x);
     if ((x->wants_body && !x->body_done) ||
         atomic_load_explicit(&req->svc->draining, memory_order_relaxed)) {

@@ -16,6 +16,7 @@ static const struct known_name {
     [KNOWN_CONTENT_LENGTH] = {"content-length", 14},
     [KNOWN_CONTENT_TYPE] = {"content-type", 12},
     [KNOWN_FORWARDED_FOR] = {"x-forwarded-for", 15},
+    [KNOWN_METHOD_OVERRIDE] = {"x-http-method-override", 22},
     [KNOWN_FORWARDED_PROTO] = {"x-forwarded-proto", 17},
     [KNOWN_ORIGIN] = {"origin", 6},
     [KNOWN_PREFLIGHT_METHOD] = {"access-control-request-method", 29},
@@ -225,9 +226,40 @@ static enum sg_error decode_path(struct sg_exchange *x)
 static enum sg_error answer_options(struct sg_exchange *x)
 {
     sg_response_empty(&x->res, 204);
-    sg_exchange_add(x, "Allow", x->allow);
     x->answered = true;
     return SG_OK;
+}
+
+/* Splits a copy of the path, so it can be asked again for another method. */
+static enum sg_error find(struct sg_exchange *x, enum sg_method method, enum sg_route_match *out)
+{
+    struct sg_request *req = &x->req;
+    char *storage = sg_arena_strdup(req->arena, req->path);
+    if (!storage) {
+        return SG_ERR_NO_MEMORY;
+    }
+    req->route = NULL;
+    req->n_params = 0;
+    *out = sg_route_find(req->svc->routes, method, storage, req, x->allow);
+    return SG_OK;
+}
+
+/* A POST that means another method, where that method's row takes it; else it is the POST it is. */
+static enum sg_error find_row(struct sg_exchange *x, enum sg_route_match *out)
+{
+    struct sg_request *req = &x->req;
+    const char *meant = x->known[KNOWN_METHOD_OVERRIDE];
+    enum sg_method method;
+    if (req->method == SG_POST && meant && sg_method_parse(meant, &method) == SG_OK) {
+        enum sg_error err = find(x, method, out);
+        if (err != SG_OK) {
+            return err;
+        }
+        if (*out == SG_MATCH_FOUND && req->route->overridable) {
+            return sg_exchange_set_method(x, meant);
+        }
+    }
+    return find(x, req->method, out);
 }
 
 /* A miss is not answered before the address's limit was taken: it is kept in route_err. */
@@ -247,11 +279,12 @@ enum sg_error sg_step_route(struct sg_exchange *x)
     if (x->route_err != SG_OK) {
         return SG_OK;
     }
-    char *storage = sg_arena_strdup(req->arena, req->path);
-    if (!storage) {
-        return SG_ERR_NO_MEMORY;
+    enum sg_route_match match;
+    enum sg_error err = find_row(x, &match);
+    if (err != SG_OK) {
+        return err;
     }
-    switch (sg_route_find(req->svc->routes, req->method, storage, req, x->allow)) {
+    switch (match) {
     case SG_MATCH_FOUND:
         break;
     case SG_MATCH_METHOD:

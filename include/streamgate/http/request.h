@@ -29,6 +29,7 @@ enum sg_error sg_method_parse(const char *s, enum sg_method *out) SG_NODISCARD; 
 struct sg_route;
 #define SG_HEADERS_MAX 64
 #define SG_PARAMS_MAX 4
+#define SG_ANSWER_HEADERS_MAX 4
 
 struct sg_header { const char *name, *value; }; /* NUL-terminated; good for the life of the request */
 struct sg_path_param { const char *name; const char *value; };
@@ -71,6 +72,8 @@ struct sg_request {
 
     const char *fail_field;           /* set by sg_request_fail; arena */
     const char *fail_detail;
+    struct sg_header answer_headers[SG_ANSWER_HEADERS_MAX]; /* set by sg_request_answer_header */
+    unsigned n_answer_headers;
 
     uint64_t started_ns;              /* monotonic */
     void *transport;                  /* the pipeline's */
@@ -87,6 +90,8 @@ enum sg_error sg_request_query_u64(struct sg_request *req, const char *name, uin
 
 /* Says why: field (or NULL) and a sentence that names the rule. Returns err, so: return sg_request_fail(req, SG_ERR_INVALID, "title", "must be ..."). The last call wins. */
 enum sg_error sg_request_fail(struct sg_request *req, enum sg_error err, const char *field, const char *fmt, ...) SG_PRINTF(4, 5);
+/* A header of whatever answer the request gets, a problem too. name is static. NO_MEMORY, also when there are SG_ANSWER_HEADERS_MAX. */
+enum sg_error sg_request_answer_header(struct sg_request *req, const char *name, const char *fmt, ...) SG_PRINTF(3, 4) SG_NODISCARD;
 /* The JSON body (object), parsed; the caller owns *out. INVALID with fail set. An empty body is INVALID unless allow_empty (then *out is an empty object). */
 enum sg_error sg_request_json(struct sg_request *req, bool allow_empty, json_t **out) SG_NODISCARD;
 /* "http://host:port" for URLs in bodies: server.public_url, else scheme and checked Host. In the arena; NULL when out of memory. */

@@ -25,7 +25,7 @@ enum sg_route_cache {
 struct sg_param_doc { const char *name, *type, *doc; }; /* query parameters; type: string integer number boolean */
 
 struct sg_route {
-    enum sg_method method;               /* GET rows answer HEAD too */
+    enum sg_method method;               /* GET rows answer HEAD too, unless HEAD has a row; OPTIONS needs a row only to say more than Allow */
     const char *path;                    /* "/api/v1/assets/{id}"; a last "{name...}" takes the rest. Playback routes under /stream/{id}/ take an optional ~{token} element after the id by themselves */
     enum sg_error (*handle)(struct sg_request *req, struct sg_response *res);
     enum sg_body_kind body;
@@ -47,6 +47,8 @@ struct sg_route {
     const char *response_type;           /* "application/json" when NULL */
     const char *response_schema;         /* JSON schema text or NULL */
     unsigned success;                    /* status of success; 0: 200 */
+    const struct sg_header *headers; size_t n_headers; /* of every answer of this row, errors too */
+    bool overridable;                    /* a POST that names this row's method in X-HTTP-Method-Override is answered by it: for clients behind proxies that know no PATCH */
 };
 
 struct sg_module {
@@ -68,7 +70,7 @@ const char *sg_route_table_module(const struct sg_route_table *t, size_t i);
 
 enum sg_route_match { SG_MATCH_FOUND, SG_MATCH_NOT_FOUND, SG_MATCH_METHOD };
 /* path: decoded, without a token. FOUND fills route, route_index and params (values point into `path_storage`, which the caller keeps: path is split in place with NULs there). HEAD matches GET rows.
- * METHOD fills allow with "GET, HEAD, OPTIONS". */
+ * METHOD, and FOUND for OPTIONS, fill allow with "GET, HEAD, OPTIONS". */
 enum sg_route_match sg_route_find(const struct sg_route_table *t, enum sg_method method, char *path_storage, struct sg_request *req, char allow[64]);
 
 enum sg_error sg_openapi_write(const struct sg_route_table *t, struct sg_text *out) SG_NODISCARD;   /* OpenAPI 3.1 JSON */
