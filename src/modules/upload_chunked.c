@@ -373,7 +373,9 @@ static const struct sg_route routes[] = {
      .body_data = chunk_data,
      .max_body = SG_SET_upload_max_size,
      .role = SG_ROLE_CREATOR,
-     .limit = SG_LIMIT_UPLOAD,
+     /* Parts of one upload: the rate that is right for uploads would slow it to a few
+      * chunks a second. */
+     .limit = SG_LIMIT_DEFAULT,
      .blocking = true,
      .tag = "upload",
      .summary = "Send chunk n, from 0, in any order; the same again is fine",

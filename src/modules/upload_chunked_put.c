@@ -140,6 +140,8 @@ static enum sg_error open_entered(struct sg_request *req, struct chunk *p)
         err = upload_space(req->svc, p->len);
     if (err == SG_OK)
         err = upload_open_staged(req->svc, &r.row->f, &p->fd);
+    if (err == SG_ERR_NOT_FOUND) /* the row promises a file */
+        err = SG_ERR_IO;
     p->first = r.row->f.offset_bytes == 0;
 out:
     sg_upload_free(&r.row);

@@ -7,6 +7,7 @@ import http.client
 import os
 import random
 import signal
+import struct
 import unittest
 
 import support
@@ -22,6 +23,11 @@ def content(name):
 
 def sha256(data):
     return hashlib.sha256(data).hexdigest()
+
+
+def padded(data, filler):
+    """A film followed by bytes that no player looks at (a box `free`)."""
+    return data + struct.pack(">I4s", 8 + len(filler), b"free") + filler
 
 
 def digest_field(data):
@@ -194,6 +200,52 @@ class Chunked(support.DaemonCase):
         answer = put(self.admin, upload, 0, iter(pieces(data, 10000)))
         self.assertEqual(answer.status, 200, answer.body)
         self.assertEqual(complete(self.admin, upload).status, 201)
+
+    def test_large_chunks(self):
+        """Long enough to be written out while they still come; twice, torn once in between."""
+        data = padded(content("short"), os.urandom(20 << 20))
+        upload = create(self.admin, data, 12 << 20, sha256=sha256(data))
+        self.assertEqual(upload["chunks"], 2)
+        parts = pieces(data, 12 << 20)
+        torn = Torn(self.daemon, upload, 1, bytes(len(parts[1])), 7 << 20)
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda n: put(self.admin, upload, n, parts[n]).status, (0, 1)))
+        self.assertEqual(answers, [200, 200])
+        self.assertEqual(torn.finish()[0], 409)
+        answer = complete(self.admin, upload)
+        self.assertEqual(answer.status, 201, answer.body)
+        self.assertPlays(answer.json())
+
+    def test_contested_chunks(self):
+        """Six clients send six bodies for the same chunks: what one was told is there stays, whoever comes later."""
+        size, film = 64 * KIB, content("short")
+        own = len(film) // size + 1  # chunks that hold the film, and the head of the box
+        data = padded(film, bytes(size * own - len(film) - 8 + 12 * size))
+        upload = create(self.admin, data, size)
+        count = upload["chunks"]
+        send(self.admin, upload, data, range(own))
+
+        def contend(client):
+            told = {}
+            for n in range(own, count):
+                body = bytes([client + 1]) * size
+                answer = put(self.admin, upload, n, body)
+                if answer.status == 200:
+                    told[n] = answer.json()["sha256"]
+                    assert told[n] == sha256(body)
+                else:
+                    self.assertIn(answer.status, (409, 503), answer.body)
+            return told
+
+        with concurrent.futures.ThreadPoolExecutor(6) as pool:
+            told = list(pool.map(contend, range(6)))
+        missing = {n for run in show(self.admin, upload)["missing"] for n in range(run["first"], run["last"] + 1)}
+        send(self.admin, upload, data, missing)
+        asset = complete(self.admin, upload).json()
+        parts = pieces(self.anonymous.get(path_of(asset["playback"]["source"])).body, size)
+        for n in range(own, count):
+            promised = {answers[n] for answers in told if n in answers} or {sha256(bytes(size))}
+            self.assertEqual({sha256(parts[n])}, promised, f"chunk {n}")
 
     def test_twice_and_otherwise(self):
         data = os.urandom(3000)
