@@ -222,6 +222,12 @@ static enum sg_error start_media(struct daemon *d, const struct sg_config *c)
         &d->svc.media);
 }
 
+static unsigned cores(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+    return n > 0 ? (unsigned)n : 1;
+}
+
 static enum sg_error start_layers(struct daemon *d, const struct sg_config *c)
 {
     struct sg_services *svc = &d->svc;
@@ -246,6 +252,9 @@ static enum sg_error start_layers(struct daemon *d, const struct sg_config *c)
     if (err == SG_OK)
         err = sg_pool_create(&(struct sg_pool_params){.name = "sync", .threads = SYNC_THREADS},
                              &svc->sync);
+    if (err == SG_OK)
+        err = sg_pool_create(&(struct sg_pool_params){.name = "hash", .threads = cores()},
+                             &svc->hashing);
     return err;
 }
 
@@ -333,12 +342,14 @@ static void start_warming(struct daemon *d)
 static void stop_layers(struct daemon *d)
 {
     struct sg_services *svc = &d->svc;
-    sg_pool_destroy(&svc->blocking); /* runs what is queued, which may still ask modules and media */
+    sg_pool_destroy(
+        &svc->blocking); /* runs what is queued, which may still ask modules and media */
     for (size_t i = d->modules_started; i-- > 0;)
         if (sg_modules[i]->shutdown != NULL)
             sg_modules[i]->shutdown(svc);
     sg_route_table_destroy(&d->routes);
     sg_pool_destroy(&svc->sync);
+    sg_pool_destroy(&svc->hashing);
     sg_media_pool_destroy(&svc->media);
     sg_asset_cache_destroy(&svc->assets);
     sg_content_cache_destroy(&svc->content);

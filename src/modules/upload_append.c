@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "streamgate/base/fs.h"
+#include "streamgate/base/hasher.h"
 #include "streamgate/base/log.h"
 #include "streamgate/base/metrics.h"
 
@@ -27,7 +28,7 @@ struct upload_append {
     bool has_size;
     uint64_t size_bytes;
     uint64_t received, written_back;
-    struct sg_sha256 *sha; /* over [0, received), or NULL when it must be read again */
+    struct sg_hasher *hasher; /* over [0, received), or NULL when it must be read again */
 
     pthread_mutex_t lock; /* guards the rest */
     pthread_cond_t idle;
@@ -55,8 +56,10 @@ static enum sg_error take_over(struct upload_append *a, const struct upload_appe
     err = upload_open_staged(p->svc, f, &a->fd);
     if (err != SG_OK)
         return err == SG_ERR_NOT_FOUND ? SG_ERR_IO : err;
-    a->sha = upload_hash_take(p->svc->uploads, a->id, a->received);
-    return a->sha == NULL && a->received == 0 ? sg_sha256_create(&a->sha) : SG_OK;
+    struct sg_sha256 *sha = upload_hash_take(p->svc->uploads, a->id, a->received);
+    if (sha == NULL && a->received > 0)
+        return SG_OK;
+    return sg_hasher_create(p->svc->hashing, &sha, &a->hasher);
 }
 
 enum sg_error upload_append_open(const struct upload_append_params *params, struct sg_upload **row,
@@ -212,15 +215,16 @@ static enum sg_error write_claimed(struct upload_append *a, const void *data, si
     return err;
 }
 
-enum sg_error upload_append_write(struct upload_append *a, const void *data, size_t len)
+enum sg_error upload_append_write(struct upload_append *a, struct sg_buf *buf, const void *data,
+                                  size_t len)
 {
     if (a->has_size && len > a->size_bytes - a->received)
         return SG_ERR_TOO_LARGE;
     enum sg_error err = atomic_load(&a->failed) ? SG_ERR_IO : write_claimed(a, data, len);
     if (err != SG_OK)
         return err; /* what was written before still counts, and the hash is over just that */
-    if (a->sha != NULL)
-        sg_sha256_update(a->sha, data, len);
+    if (a->hasher != NULL)
+        sg_hasher_update(a->hasher, buf, data, len);
     a->received += len;
     if (a->received - a->written_back < WRITEBACK_BYTES)
         return SG_OK;
@@ -239,18 +243,21 @@ enum sg_error upload_append_complete(struct upload_append *a, struct upload_comp
     c->svc = a->svc;
     c->id = a->id;
     c->claim = a->claim;
-    c->sha = a->sha;
-    a->sha = NULL;
+    c->sha = a->hasher != NULL ? sg_hasher_take(a->hasher) : NULL;
+    if (a->hasher != NULL)
+        c->t.hash_ns = sg_hasher_busy_ns(a->hasher);
     return upload_complete(c);
 }
 
 /* The hash of a prefix that is durable, and in nobody else's hands, is worth keeping. */
 static void keep_hash(struct upload_append *a)
 {
-    if (a->sha == NULL || atomic_load(&a->failed) || a->received != a->committed ||
+    if (a->hasher == NULL || atomic_load(&a->failed) || a->received != a->committed ||
         upload_claim_enter(a->claim) != SG_OK)
         return;
-    upload_hash_put(a->svc->uploads, a->id, a->received, &a->sha);
+    struct sg_sha256 *sha = sg_hasher_take(a->hasher);
+    if (sha != NULL)
+        upload_hash_put(a->svc->uploads, a->id, a->received, &sha);
     upload_claim_leave(a->claim);
 }
 
@@ -264,7 +271,7 @@ void upload_append_close(struct upload_append **ap)
     if (a->claim != NULL)
         keep_hash(a);
     upload_claim_release(&a->claim);
-    sg_sha256_destroy(&a->sha);
+    sg_hasher_destroy(&a->hasher);
     if (a->fd >= 0)
         close(a->fd);
     pthread_cond_destroy(&a->idle);

@@ -22,9 +22,10 @@ struct upload_append_params {
  * to read). CONFLICT: another offset, or not ACTIVE. Blocks. */
 enum sg_error upload_append_open(const struct upload_append_params *params, struct sg_upload **row,
                                  struct upload_append **out) SG_NODISCARD;
-/* The next bytes. Does not block but for the page cache: for I/O threads. SUPERSEDED; TOO_LARGE:
- * beyond the size of the upload (nothing of it is written); NO_SPACE, IO. */
-enum sg_error upload_append_write(struct upload_append *a, const void *data,
+/* The next bytes; buf: what holds them (a request's body_buf), or NULL. Does not block but for the
+ * page cache: for I/O threads. SUPERSEDED; TOO_LARGE: beyond the size of the upload (nothing of it
+ * is written); NO_SPACE, IO. */
+enum sg_error upload_append_write(struct upload_append *a, struct sg_buf *buf, const void *data,
                                   size_t len) SG_NODISCARD;
 uint64_t
 upload_append_received(const struct upload_append *a); /* offset after all bytes written so far */

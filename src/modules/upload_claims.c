@@ -11,8 +11,10 @@
 #include "streamgate/base/metrics.h"
 
 #define BUCKETS 1024u
-/* Waiting takes a blocking thread each: beyond a few the next is told to come again. */
-#define WAITERS_MAX 4
+/* Waiting takes a blocking thread each: beyond a few for one upload, and some for all, the next is
+ * told to come again. */
+#define WAITERS_EACH 4
+#define WAITERS_ALL 12
 
 struct upload_claim {
     struct upload_claims *table;
@@ -23,10 +25,15 @@ struct upload_claim {
     char id[SG_ULID_SIZE];
 };
 
+struct waiter {
+    struct waiter *next;
+    const char *id;
+};
+
 struct upload_claims {
     pthread_mutex_t lock; /* guards everything below and the claims */
     pthread_cond_t left;  /* some claim is no longer busy */
-    unsigned waiters;
+    struct waiter *waiters;
     struct upload_claim *buckets[BUCKETS];
 };
 
@@ -96,6 +103,28 @@ static struct upload_claim *claim_new(struct upload_claims *t, const char *id, u
     return c;
 }
 
+static bool too_many_wait(const struct upload_claims *t, const char *id)
+{
+    unsigned same = 0, all = 0;
+    for (const struct waiter *w = t->waiters; w != NULL; w = w->next) {
+        all++;
+        same += strcmp(w->id, id) == 0;
+    }
+    return same >= WAITERS_EACH || all >= WAITERS_ALL;
+}
+
+/* Until some claim is no longer busy. */
+static void wait_left(struct upload_claims *t, const char *id)
+{
+    struct waiter me = {.next = t->waiters, .id = id};
+    t->waiters = &me;
+    pthread_cond_wait(&t->left, &t->lock);
+    struct waiter **at = &t->waiters;
+    while (*at != &me)
+        at = &(*at)->next;
+    *at = me.next;
+}
+
 enum sg_error upload_claim_take(struct upload_claims *t, const char *id, uint64_t slot,
                                 struct upload_claim **out)
 {
@@ -106,13 +135,11 @@ enum sg_error upload_claim_take(struct upload_claims *t, const char *id, uint64_
     enum sg_error err = SG_OK;
     pthread_mutex_lock(&t->lock);
     while (!clear_older(bucket, c->id, slot)) {
-        if (t->waiters == WAITERS_MAX) {
+        if (too_many_wait(t, c->id)) {
             err = SG_ERR_UNAVAILABLE;
             break;
         }
-        t->waiters++;
-        pthread_cond_wait(&t->left, &t->lock);
-        t->waiters--;
+        wait_left(t, c->id);
     }
     if (err == SG_OK) {
         c->next = *bucket;

@@ -163,6 +163,7 @@ static enum sg_error check_hash(struct completing *k)
 {
     struct upload_completion *c = k->c;
     enum sg_error err = SG_OK;
+    k->file.t.hash_ns = c->t.hash_ns;
     if (c->sha != NULL) {
         sg_sha256_final(c->sha, k->file.sha256);
         sg_sha256_destroy(&c->sha);

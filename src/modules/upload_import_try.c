@@ -30,6 +30,7 @@ struct import_try {
     uint64_t committed_ns; /* when it was last made durable */
     bool has_size;         /* of the source, as it is stored */
     bool transient;
+    enum sg_error meanwhile; /* why on_stop ended the fetch, if not to stop */
     uint64_t retry_after_ns;
     char why[SG_MEDIA_MESSAGE_MAX];
 };
@@ -181,17 +182,26 @@ static enum sg_error commit(struct import_try *t)
 static enum sg_error on_data(void *arg, const void *data, size_t len)
 {
     struct import_try *t = arg;
-    enum sg_error err = upload_append_write(t->append, data, len);
+    enum sg_error err = upload_append_write(t->append, NULL, data, len);
     if (err != SG_OK)
         return err;
     sg_metric_add(SG_METRIC_IMPORT_BYTES, 0, len);
     return sg_clock_mono_ns() - t->committed_ns >= COMMIT_EVERY_NS ? commit(t) : SG_OK;
 }
 
+/* Also where a source that sends nothing is noticed to be wanted no more, and what it sent before
+ * is made durable. */
 static bool on_stop(void *arg)
 {
-    const struct import_try *t = arg;
-    return stopping(t->job);
+    struct import_try *t = arg;
+    if (stopping(t->job))
+        return true;
+    if (t->append == NULL)
+        return false;
+    t->meanwhile = upload_append_write(t->append, NULL, "", 0); /* SUPERSEDED, when it was */
+    if (t->meanwhile == SG_OK && sg_clock_mono_ns() - t->committed_ns >= COMMIT_EVERY_NS)
+        t->meanwhile = commit(t);
+    return t->meanwhile != SG_OK;
 }
 
 /* ---- a try ---- */
@@ -237,6 +247,8 @@ static enum sg_error fetch(struct import_try *t)
     free(url);
     free(validator);
     sg_cidr_list_destroy(&allow);
+    if (err != SG_OK && t->meanwhile != SG_OK)
+        return t->meanwhile;
     if (err != SG_OK && !r.by_caller) {
         t->retry_after_ns = least(r.retry_after_ms, RETRY_AFTER_MAX_MS) * 1000000;
         return fail(t, err, r.transient, r.why);

@@ -61,7 +61,7 @@ static void ingest_free(struct sg_request *req, void *state)
         upload_count_failure(in->kind);
     sg_metric_gauge_add(SG_METRIC_UPLOADS_IN_FLIGHT, 0, -1);
     upload_quota_drop(req->svc->uploads, req->identity.user_id, in->held);
-    sg_sha256_destroy(&in->sha);
+    sg_hasher_destroy(&in->hasher);
     sg_sha256_destroy(&in->body_sha);
     sg_multipart_destroy(&in->form);
     free(in->form_state);
@@ -105,7 +105,8 @@ enum sg_error ingest_begin(struct sg_request *req, enum upload_count_kind kind, 
     upload_quota_hold(req->svc->uploads, req->identity.user_id, announced);
     req->state = in;
     req->state_free = ingest_free;
-    err = sg_sha256_create(&in->sha);
+    struct sg_sha256 *sha = NULL;
+    err = sg_hasher_create(req->svc->hashing, &sha, &in->hasher);
     if (err == SG_OK && kind == INGEST_FORM && has_digest)
         err = sg_sha256_create(&in->body_sha);
     if (err == SG_OK)
@@ -130,9 +131,7 @@ enum sg_error ingest_write(struct sg_request *req, struct ingest *in, const uint
     enum sg_error err = sg_fs_write_all(in->fd, data, len);
     if (err != SG_OK)
         return err;
-    uint64_t start = sg_clock_mono_ns();
-    sg_sha256_update(in->sha, data, len);
-    in->hash_ns += sg_clock_mono_ns() - start;
+    sg_hasher_update(in->hasher, req->body_buf, data, len);
     in->size_bytes += len;
     if (in->size_bytes - in->written_back < WRITEBACK_BYTES)
         return SG_OK;
@@ -256,8 +255,10 @@ static enum sg_error check_content(struct sg_request *req, struct ingest *in,
 {
     if (in->size_bytes == 0)
         return sg_request_fail(req, SG_ERR_INVALID, "body", "must not be empty");
-    sg_sha256_final(in->sha, sha256);
-    sg_metric_observe_ns(SG_METRIC_UPLOAD_CHECKSUM, 0, in->hash_ns);
+    struct sg_sha256 *sha = sg_hasher_take(in->hasher);
+    sg_sha256_final(sha, sha256);
+    sg_sha256_destroy(&sha);
+    sg_metric_observe_ns(SG_METRIC_UPLOAD_CHECKSUM, 0, sg_hasher_busy_ns(in->hasher));
     if (!in->has_digest)
         return SG_OK;
     uint8_t content[SG_SHA256_LEN];
@@ -298,9 +299,9 @@ enum sg_error ingest_finish(struct sg_request *req, struct sg_response *res, str
 {
     struct upload_file file = {.svc = req->svc, .fd = in->fd, .size_bytes = in->size_bytes};
     memcpy(file.id, in->id, SG_ULID_SIZE);
-    file.t.hash_ns = in->hash_ns;
     struct sg_asset_fields fields;
     enum sg_error err = check_content(req, in, file.sha256);
+    file.t.hash_ns = sg_hasher_busy_ns(in->hasher);
     if (err == SG_OK)
         err = make_asset(req, in, &file, &fields);
     if (err == SG_OK)

@@ -3,6 +3,7 @@
 #ifndef UPLOAD_INGEST_H
 #define UPLOAD_INGEST_H
 
+#include "streamgate/base/hasher.h"
 #include "streamgate/http/asset_view.h"
 #include "streamgate/http/request.h"
 #include "streamgate/http/response.h"
@@ -19,7 +20,7 @@ struct ingest {
     uint64_t hash_ns;      /* spent on the checksum so far */
     uint64_t held;         /* bytes counted as this user's in flight */
     uint64_t written_back; /* bytes handed to early writeback */
-    struct sg_sha256 *sha;
+    struct sg_hasher *hasher;
     bool has_digest; /* Content-Digest of the request's content was given */
     uint8_t digest[SG_SHA256_LEN];
     struct sg_sha256 *body_sha; /* forms only: over the whole body, when has_digest */

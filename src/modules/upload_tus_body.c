@@ -128,7 +128,7 @@ enum sg_error tus_body_data(struct sg_request *req, const uint8_t *data, size_t 
         uint64_t max = sg_config_uint(sg_services_config(req->svc), SG_SET_upload_max_size);
         uint64_t at = upload_append_received(t->append);
         if (t->has_size || (at <= max && len <= max - at))
-            err = upload_append_write(t->append, data, len);
+            err = upload_append_write(t->append, req->body_buf, data, len);
     }
     if (err == SG_OK && t->digest != NULL)
         sg_digest_update(t->digest, data, len);

@@ -175,7 +175,7 @@ static enum sg_error make(struct sg_request *req, struct sg_response *res, struc
 
 enum sg_error tus_concatenate(struct sg_request *req, struct sg_response *res, struct tus_state *t)
 {
-    struct joining j;
+    struct joining j = {0};
     struct sg_upload_fields f;
     struct upload_claim *claim = NULL;
     enum sg_error err = read_parts(req, t, &j);

@@ -318,13 +318,26 @@ static enum MHD_Result on_body(struct conn *c, const char *data, size_t *len)
     if (c->stage != CONN_BODY) {
         return MHD_NO;
     }
+    if (c->bulk.on && c->bulk.told) {
+        if (!c->bulk.failed) {
+            return MHD_YES; /* the pipeline has them */
+        }
+        mhd_bulk_end(c);
+        return after_step(c, c->bulk.step, false);
+    }
     uint64_t before = atomic_load_explicit(&c->watched.body_bytes, memory_order_relaxed);
     if (before == 0 && c->head_end && data > c->head_end - 4 && data < c->head_end) {
         return MHD_NO; /* the empty line was shorter than it must be: the body begins inside the
                           head */
     }
     atomic_store_explicit(&c->watched.body_bytes, before + n, memory_order_relaxed);
-    return after_step(c, sg_pipeline_body(c->x, (const uint8_t *)data, n), false);
+    enum sg_step step = sg_pipeline_body(c->x, (const uint8_t *)data, n);
+    if (step == SG_STEP_BODY) {
+        mhd_bulk_begin(c);
+    } else {
+        mhd_bulk_end(c);
+    }
+    return after_step(c, step, false);
 }
 
 enum MHD_Result mhd_conn_request(void *cls, struct MHD_Connection *mhd, const char *url,
@@ -348,6 +361,7 @@ enum MHD_Result mhd_conn_request(void *cls, struct MHD_Connection *mhd, const ch
         return after_step(c, sg_pipeline_continue(c->x), c->body_ended);
     case CONN_BODY:
         c->body_ended = true;
+        mhd_bulk_end(c);
         watch(c, SG_WATCH_WORK);
         return after_step(c, sg_pipeline_body_end(c->x), true);
     case CONN_READY:
@@ -368,6 +382,7 @@ void mhd_conn_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
     if (!c) {
         return;
     }
+    mhd_bulk_end(c);
     if (c->stage == CONN_HEAD) {
         heads_remove(c);
     }
@@ -466,6 +481,7 @@ void mhd_conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_contex
         return;
     }
     *socket_context = NULL;
+    mhd_bulk_end(c);
     sg_reaper_remove(s->reaper, &c->watched);
     sg_metric_gauge_add(SG_METRIC_ACTIVE_CONNECTIONS, 0, -1);
     if (c->stage == CONN_HEAD) {

@@ -46,6 +46,14 @@ enum conn_stage {
     CONN_CLOSING
 };
 
+/* A large body on its way (mhd_bulk.c). */
+struct mhd_bulk {
+    bool on, fast, told, failed; /* told: the last bytes the library got were delivered before */
+    uint64_t left;               /* of the body, in the socket or not here yet */
+    size_t owed;                 /* delivered, not yet told */
+    enum sg_step step;           /* with failed: what the pipeline said */
+};
+
 struct conn {
     struct sg_watched watched;
     struct sg_server *server;
@@ -60,6 +68,7 @@ struct conn {
     const char *head_end;   /* where the body must begin; NULL when not checked */
     size_t head_bytes;
     bool body_expected, body_ended, expects_continue, chunked;
+    struct mhd_bulk bulk;
     uint64_t response_len;
     struct mhd_kept *kept; /* the kept response on its way, or NULL */
     bool early;            /* the exchange began before the server was stopping */
@@ -81,6 +90,12 @@ void mhd_conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_contex
 /* The library is about to answer a Content-Length it cannot read by itself (in 0.9.75 with a
  * doubled head): answers first. */
 void mhd_conn_bad_length(void);
+
+/* mhd_bulk.c; begin and end on the connection's thread. */
+void mhd_bulk_begin(struct conn *c); /* bytes of a body came, and more are to come */
+void mhd_bulk_end(
+    struct conn *c); /* the body is over, or nobody wants it; before the descriptor is closed */
+void mhd_bulk_free(void); /* after the library's threads have ended */
 
 /* mhd_idle.c; all on the connection's thread. */
 size_t mhd_idle_pool_bytes(size_t head_bytes); /* the least that takes heads of that size */

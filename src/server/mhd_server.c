@@ -211,6 +211,7 @@ static void server_free(struct sg_server *s)
         close(s->listen_fd);
     }
     mhd_kept_destroy(s);
+    mhd_bulk_free();
     pthread_cond_destroy(&s->quiet);
     pthread_mutex_destroy(&s->lock);
     free(s);

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 
+import ingest
 import support
 from support import Daemon, made, path_of
 
@@ -440,4 +441,6 @@ def memory(options):
                       f"(wanted: flat; {verdict(growth < 2)})", ""])
 
 
-ALL = {"serve": serve, "upload": upload, "cold": cold, "flight": flight, "instructions": instructions, "memory": memory}
+ALL = {"serve": serve, "upload": upload, "cold": cold, "flight": flight, "instructions": instructions, "memory": memory,
+       "raw": lambda options: ingest.raw(options, hour()), "tus": lambda options: ingest.tus(options, hour()),
+       "small": ingest.small}

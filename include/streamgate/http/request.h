@@ -60,6 +60,7 @@ struct sg_request {
     const char *body;                 /* SG_BODY_JSON: the whole body, NUL-terminated; else NULL */
     size_t body_len;
     uint64_t body_received;           /* bytes so far */
+    struct sg_buf *body_buf;          /* during body_data: what holds the data, which a handler may keep by a reference; NULL: the data is gone after the call */
 
     struct sg_arena *arena;
     bool may_block, woken;

@@ -29,6 +29,7 @@ struct sg_services {
     struct sg_blob_store *blobs;
     struct sg_pool *blocking;              /* where handlers that block run */
     struct sg_pool *sync;                  /* file syncs that overlap other work; its tasks wait for no other task */
+    struct sg_pool *hashing;               /* checksums beside the threads that receive; its tasks wait for nothing */
     struct sg_media_pool *media;
     unsigned media_processes;
     struct sg_media_limits media_limits;
