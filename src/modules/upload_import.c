@@ -30,13 +30,10 @@ static enum sg_error take_url(struct sg_request *req, const json_t *value, const
     enum sg_error err = take_text(req, "url", value, out);
     if (err != SG_OK)
         return err;
-    const char *why = "must not hold NUL";
-    err = SG_ERR_INVALID;
-    if (strlen(*out) == json_string_length(value)) {
-        struct sg_cidr_list *allow = upload_import_allowed(req->svc);
-        err = sg_fetch_check_url(*out, allow, &why);
-        sg_cidr_list_destroy(&allow);
-    }
+    const char *why = NULL;
+    struct sg_cidr_list *allow = upload_import_allowed(req->svc);
+    err = sg_fetch_check_url(*out, allow, &why);
+    sg_cidr_list_destroy(&allow);
     return err == SG_ERR_INVALID || err == SG_ERR_FORBIDDEN
                ? sg_request_fail(req, err, "url", "%s", why)
                : err;
