@@ -47,6 +47,13 @@ void upload_fill(struct sg_request *req, const struct sg_asset_edit *edit,
     memcpy(out->owner, req->identity.user_id, SG_ULID_SIZE);
 }
 
+/* Bytes that the row adds to what its owner holds: those of a whole made of parts are held by the
+ * parts until they are removed. */
+static uint64_t added_bytes(const struct sg_upload_fields *f)
+{
+    return f->has_size && f->kind != SG_UPLOAD_TUS_FINAL ? f->size_bytes : 0;
+}
+
 struct insertion {
     const struct sg_upload_fields *f;
     const struct sg_config *cfg;
@@ -56,8 +63,7 @@ struct insertion {
 static enum sg_error insert_row(struct sg_db_conn *c, void *arg)
 {
     struct insertion *i = arg;
-    enum sg_error err =
-        upload_quota_commit(c, i->cfg, i->f->owner, i->f->has_size ? i->f->size_bytes : 0);
+    enum sg_error err = upload_quota_commit(c, i->cfg, i->f->owner, added_bytes(i->f));
     if (err == SG_OK)
         err = sg_upload_insert(c, i->f);
     return err != SG_OK ? err : sg_audit_append(c, &i->event);
@@ -71,7 +77,7 @@ enum sg_error upload_insert(struct sg_request *req, const struct sg_upload_field
     if (size > max)
         return sg_request_fail(req, SG_ERR_TOO_LARGE, "size", "must be at most %llu bytes",
                                (unsigned long long)max);
-    enum sg_error err = upload_quota_check(req, size, true);
+    enum sg_error err = upload_quota_check(req, added_bytes(f), true);
     if (err != SG_OK)
         return err;
     struct insertion i = {
