@@ -98,7 +98,7 @@ static const char *check_text(enum sg_setting setting, const char *value)
             sg_str_to_u64(colon + 1, strlen(colon + 1), 65535, &port) != SG_OK)
             return "must be ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080, port 0 to 65535";
     }
-    if (setting == SG_SET_server_trusted_proxies) {
+    if (setting == SG_SET_server_trusted_proxies || setting == SG_SET_import_allow_addresses) {
         struct sg_cidr_list *list = NULL;
         enum sg_error err = sg_cidr_list_parse(value, &list);
         sg_cidr_list_destroy(&list);
