@@ -246,7 +246,30 @@ static enum sg_error secret(struct sg_request *req, struct sg_response *res)
     return SG_ERR_FORBIDDEN;
 }
 
+/* Says which row it was, and to which method. */
+static enum sg_error named(struct sg_request *req, struct sg_response *res)
+{
+    enum sg_error err = sg_request_answer_header(req, "X-Row", "%s", req->route->summary);
+    if (err == SG_OK && strcmp(req->query, "fail") == 0)
+        return sg_request_fail(req, SG_ERR_CONFLICT, NULL, "as asked");
+    sg_response_empty(res, 204);
+    return err;
+}
+
+static const struct sg_header always[] = {{"X-Always", "1"}};
+
 static const struct sg_route loop_routes[] = {
+    {.method = SG_OPTIONS, .path = "/t/over/{id}", .handle = named, .summary = "options"},
+    {.method = SG_POST, .path = "/t/over/{id}", .handle = named, .summary = "post"},
+    {.method = SG_PATCH,
+     .path = "/t/over/{id}",
+     .handle = named,
+     .overridable = true,
+     .role = SG_ROLE_CREATOR,
+     .headers = always,
+     .n_headers = SG_ARRAY_LEN(always),
+     .summary = "patch"},
+    {.method = SG_DELETE, .path = "/t/over/{id}", .handle = named, .summary = "delete"},
     {.method = SG_GET,
      .path = "/t/hello",
      .handle = hello,

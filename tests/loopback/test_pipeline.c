@@ -182,6 +182,76 @@ static void test_cors(void **state)
     loop_reply_free(&r);
 }
 
+static void expect_row(struct loop_request *rq, const char *method, const char *meant,
+                       const char *row)
+{
+    struct loop_reply r;
+    rq->method = method;
+    rq->headers[0] = (struct sg_header){"X-HTTP-Method-Override", meant};
+    loop_send(&loop, rq, &r);
+    assert_int_equal(r.status, 204);
+    expect_header(&r, "X-Row", row);
+    loop_reply_free(&r);
+}
+
+static void test_overridden_methods(void **state)
+{
+    (void)state;
+    struct loop_request rq = {
+        .path = "/t/over/x",
+        .headers = {{NULL, NULL}, {"Authorization", loop_bearer(&loop, LOOP_CREATOR)}}};
+    expect_row(&rq, "POST", "PATCH", "patch");
+    expect_row(&rq, "DELETE", "PATCH", "delete"); /* only a POST may mean something else */
+    static const char *const others[] = {"DELETE", "patch", "PUT", "GET", "BREW", "OPTIONS", ""};
+    for (size_t i = 0; i < SG_ARRAY_LEN(others); i++)
+        expect_row(&rq, "POST", others[i], "post");
+    /* What guards the row guards it this way too. */
+    struct loop_reply r;
+    rq.method = "POST";
+    rq.headers[0] = (struct sg_header){"X-HTTP-Method-Override", "PATCH"};
+    rq.headers[1] = (struct sg_header){0};
+    loop_send(&loop, &rq, &r);
+    expect_problem(&r, 401, "unauthenticated");
+    loop_reply_free(&r);
+}
+
+static void test_headers_of_every_answer(void **state)
+{
+    (void)state;
+    struct loop_reply r;
+    struct loop_request rq = {.method = "PATCH",
+                              .path = "/t/over/x",
+                              .query = "fail",
+                              .headers = {{"Authorization", loop_bearer(&loop, LOOP_CREATOR)}}};
+    loop_send(&loop, &rq, &r);
+    expect_problem(&r, 409, "conflict");
+    expect_header(&r, "X-Always", "1");
+    expect_header(&r, "X-Row", "patch");
+    loop_reply_free(&r);
+    rq.headers[0] = (struct sg_header){0};
+    loop_send(&loop, &rq, &r); /* refused before the handler */
+    expect_problem(&r, 401, "unauthenticated");
+    expect_header(&r, "X-Always", "1");
+    assert_null(loop_header(&r, "X-Row"));
+    loop_reply_free(&r);
+}
+
+static void test_options_row(void **state)
+{
+    (void)state;
+    struct loop_reply r;
+    struct loop_request rq = {
+        .method = "OPTIONS",
+        .path = "/t/over/x",
+        .headers = {{"Origin", "https://a.example"}, {"Access-Control-Request-Method", "PATCH"}}};
+    loop_send(&loop, &rq, &r);
+    assert_int_equal(r.status, 204);
+    expect_header(&r, "X-Row", "options");
+    expect_header(&r, "Allow", "POST, PATCH, DELETE, OPTIONS");
+    expect_header(&r, "Access-Control-Allow-Methods", "POST, PATCH, DELETE, OPTIONS");
+    loop_reply_free(&r);
+}
+
 static void test_conditional_and_ranges(void **state)
 {
     (void)state;
@@ -393,12 +463,21 @@ static void test_draining(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_answer),         cmocka_unit_test(test_ids),
-        cmocka_unit_test(test_routing),        cmocka_unit_test(test_head_and_options),
-        cmocka_unit_test(test_cors),           cmocka_unit_test(test_conditional_and_ranges),
-        cmocka_unit_test(test_playback_token), cmocka_unit_test(test_proxies),
-        cmocka_unit_test(test_roles),          cmocka_unit_test(test_audit),
-        cmocka_unit_test(test_metrics),        cmocka_unit_test(test_draining),
+        cmocka_unit_test(test_answer),
+        cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_routing),
+        cmocka_unit_test(test_head_and_options),
+        cmocka_unit_test(test_cors),
+        cmocka_unit_test(test_conditional_and_ranges),
+        cmocka_unit_test(test_playback_token),
+        cmocka_unit_test(test_proxies),
+        cmocka_unit_test(test_roles),
+        cmocka_unit_test(test_audit),
+        cmocka_unit_test(test_overridden_methods),
+        cmocka_unit_test(test_headers_of_every_answer),
+        cmocka_unit_test(test_options_row),
+        cmocka_unit_test(test_metrics),
+        cmocka_unit_test(test_draining),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
