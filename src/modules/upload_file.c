@@ -169,6 +169,10 @@ enum sg_error upload_file_publish(struct upload_file *f)
         f->synced = err == SG_OK;
         if (err == SG_OK)
             err = sg_blob_publish(f->svc->blobs, f->id);
+        if (err == SG_ERR_EXISTS) { /* an earlier try shared a twin's that is deleted now */
+            f->shared = true;
+            err = SG_OK;
+        }
     }
     f->published = err == SG_OK;
     f->t.publish_ns = sg_clock_mono_ns() - start;

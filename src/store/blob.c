@@ -5,8 +5,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "streamgate/base/clock.h"
@@ -17,13 +19,17 @@
 #define ASSETS "assets"
 #define SOURCE "source"
 #define FILE_MODE 0600
+#define FOLDER_MODE 0700
 #define SHARD_LEN 2 /* the last characters of a ULID are random: shards fill evenly */
 #define ULID_LEN (SG_ULID_SIZE - 1)
 #define PATH_SIZE 64
 
-/* Immutable after creation, hence thread-safe; the file system does the locking. */
+#define SHARDS 65536 /* by the two characters themselves */
+
+/* Thread-safe: the file system does the locking. */
 struct sg_blob_store {
     int dirfd;
+    _Atomic bool durable[SHARDS]; /* this shard's own name was synced since the start */
 };
 
 struct paths {
@@ -122,22 +128,45 @@ static enum sg_error remove_folder(struct sg_blob_store *s, const char *path, co
     return err;
 }
 
-/* The folders are synced even when they exist: a run that was killed between making one and syncing
- * its parent would else leave this file below a name that a power cut can take away. */
-static enum sg_error sync_above(struct sg_blob_store *s, const struct paths *p)
+/* A shard that exists may still be nobody's durable name: another thread made it this very moment,
+ * or a run that was killed. So each is synced once by each run before anything counts on it. */
+static enum sg_error make_shard(struct sg_blob_store *s, const struct paths *p, const char *id)
 {
-    enum sg_error err = sg_fs_sync_dir(s->dirfd, p->shard);
-    return err ? err : sg_fs_sync_dir(s->dirfd, ASSETS);
+    const char *shard = id + ULID_LEN - SHARD_LEN;
+    _Atomic bool *durable = &s->durable[(uint8_t)shard[0] << 8 | (uint8_t)shard[1]];
+    if (atomic_load(durable))
+        return SG_OK;
+    enum sg_error err = sg_fs_mkdirs(s->dirfd, p->shard);
+    if (!err)
+        err = sg_fs_sync_dir(s->dirfd, ASSETS);
+    if (!err)
+        atomic_store(durable, true);
+    return err;
 }
 
-static enum sg_error publish_at(struct sg_blob_store *s, const struct paths *p)
+/* The asset's folder, not synced yet. */
+static enum sg_error make_folder(struct sg_blob_store *s, const struct paths *p, const char *id)
 {
-    enum sg_error err = sg_fs_mkdirs(s->dirfd, p->folder);
+    int fd = -1;
+    enum sg_error err = make_shard(s, p, id);
+    if (!err)
+        err = sg_fs_open(s->dirfd, p->shard, O_RDONLY | O_DIRECTORY, 0, &fd);
+    if (err)
+        return err;
+    if (mkdirat(fd, id, FOLDER_MODE) != 0 && errno != EEXIST)
+        err = sg_error_from_errno(errno);
+    close(fd);
+    return err;
+}
+
+/* Two syncs: of the folder, and of the shard that got the folder. That the name in incoming/ went
+ * needs none: a file system that forgets it shows a file that the next start removes. */
+static enum sg_error publish_at(struct sg_blob_store *s, const struct paths *p, const char *id)
+{
+    enum sg_error err = make_folder(s, p, id);
     if (!err)
         err = sg_fs_publish(s->dirfd, p->staged, p->source);
-    if (!err)
-        err = sync_above(s, p);
-    return err ? err : sg_fs_sync_dir(s->dirfd, INCOMING);
+    return err ? err : sg_fs_sync_dir(s->dirfd, p->shard);
 }
 
 static enum sg_error exists(struct sg_blob_store *s, const char *path)
@@ -170,7 +199,7 @@ enum sg_error sg_blob_publish(struct sg_blob_store *s, const char *id)
         err = exists(s, p.staged); /* so that undoing never touches an older file of this id */
     if (err)
         return err;
-    err = publish_at(s, &p);
+    err = publish_at(s, &p, id);
     if (err && err != SG_ERR_EXISTS)
         undo_publish(s, &p, id);
     return err;
@@ -212,14 +241,14 @@ enum sg_error sg_blob_share(struct sg_blob_store *s, const char *id, const char 
         err = exists(s, source.source); /* no folder is made for nothing */
     if (err)
         return err;
-    err = sg_fs_mkdirs(s->dirfd, p.folder);
+    err = make_folder(s, &p, id);
     if (!err)
         err = link_source(s, source.folder, p.folder);
     linked = !err;
     if (!err)
         err = sg_fs_sync_dir(s->dirfd, p.folder);
     if (!err)
-        err = sync_above(s, &p);
+        err = sg_fs_sync_dir(s->dirfd, p.shard);
     if (!err || err == SG_ERR_EXISTS)
         return err;
     enum sg_error undo = linked ? sg_fs_unlink(s->dirfd, p.source) : SG_OK;
