@@ -2,6 +2,7 @@
  * no protocol and no way to another file. */
 #include <errno.h>
 #include <libavutil/mem.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "av_media.h"
@@ -16,6 +17,18 @@ static int reader_read(void *opaque, uint8_t *out, int len)
         return AVERROR_EOF;
     if (len > r->size - r->pos)
         len = (int)(r->size - r->pos);
+    if (r->over) {
+        int64_t into = r->pos - r->over_pos;
+        if (into >= 0 && into < r->over_len) {
+            if (len > r->over_len - into)
+                len = (int)(r->over_len - into);
+            memcpy(out, r->over + into, (size_t)len);
+            r->pos += len;
+            return len;
+        }
+        if (into < 0 && len > -into)
+            len = (int)-into;
+    }
     if (!r->skim) {
         ssize_t n;
         do

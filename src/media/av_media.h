@@ -10,6 +10,7 @@
 
 #include "call.h"
 #include "fmp4.h"
+#include "iso_movie.h"
 
 /* The descriptor under a demuxer. With skim set, reads report success without reading: walking the
  * samples' times and places then touches no sample data, whatever the size of the file. The bytes
@@ -18,6 +19,8 @@ struct sgav_reader {
     int fd;
     int64_t pos, size;
     bool skim;
+    const uint8_t *over; /* seen instead of the file's bytes at [over_pos, over_pos + over_len) */
+    int64_t over_pos, over_len;
 };
 
 /* av_io.c */
@@ -29,17 +32,22 @@ void sgav_reader_skim(struct sgav_reader *reader, AVIOContext *io, bool on);
 /* av_sniff.c: what the bytes are, without libav. */
 struct iso_scan {
     bool fragmented, quicktime;
+    bool plain; /* nothing at the top but one moov and boxes that say nothing of samples */
+    int64_t moov_pos, moov_len; /* with its header */
 };
 /* UNPROCESSABLE: empty, damaged, cut short. UNSUPPORTED_MEDIA: something else, named in why. */
 enum sg_error sgav_sniff(int fd, int64_t size, struct iso_scan *out,
                          char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
 
-/* An open file. */
+/* An open file. With a movie its samples come from there, and fmt knows what its streams are but no
+ * sample of them; else fmt knows all. */
 struct sgav_source {
     struct sgav_reader reader;
     AVIOContext *io;
     AVFormatContext *fmt;
     struct iso_scan iso;
+    struct iso_movie *movie;
+    struct iso_track **tracks; /* of each stream; NULL: none. With a movie. */
     dev_t dev;
     ino_t ino;
 };
@@ -49,12 +57,66 @@ enum sg_error sgav_source_open(int fd, const struct sg_media_limits *limits,
                                struct sgav_source **out,
                                char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
 void sgav_source_close(struct sgav_source **source);
-/* All streams but this one are skipped by av_read_frame from now on; -1: all. */
-void sgav_source_select(struct sgav_source *source, int stream);
-/* Next packet of the selected stream without its bytes. NOT_FOUND at the end. */
-enum sg_error sgav_source_skim(struct sgav_source *source, AVPacket *packet) SG_NODISCARD;
-enum sg_error sgav_source_seek(struct sgav_source *source, uint32_t stream,
-                               int64_t dts) SG_NODISCARD;
+
+/* av_plain.c. Opens a plain film by our own reader. UNSUPPORTED_MEDIA: it is none, or does not hold
+ * together; nothing has changed, and the demuxer has to read it all. NO_MEMORY. */
+enum sg_error sgav_plain_open(struct sgav_source *source,
+                              const struct sg_media_limits *limits) SG_NODISCARD;
+/* av_open.c: the demuxer on source->io, hardened. */
+enum sg_error sgav_demuxer_open(struct sgav_source *source, const struct sg_media_limits *limits,
+                                char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+void sgav_demuxer_close(struct sgav_source *source);
+
+/* av_walk.c: the samples of a stream in decode order, whoever read the tables. Times are in the
+ * stream's time base. */
+struct sgav_sample {
+    int64_t dts, pts, pos;
+    uint32_t size;
+    bool key, discard; /* discard: outside the edit list */
+    bool changes;      /* comes with new parameters */
+};
+uint32_t sgav_sample_count(const struct sgav_source *source, const AVStream *stream);
+void sgav_sample_of_entry(const AVStream *stream, uint32_t i, struct sgav_sample *out);
+/* Sample i, i < count. Without a movie pts is right for sound alone. Inline: it is called for every
+ * sample of a film. */
+static inline void sgav_sample_get(const struct sgav_source *source, const AVStream *stream,
+                                   uint32_t i, struct sgav_sample *out)
+{
+    if (!source->movie) {
+        sgav_sample_of_entry(stream, i, out);
+        return;
+    }
+    const struct iso_sample *s = &source->tracks[stream->index]->samples[i];
+    out->dts = s->dts;
+    out->pts = s->dts + s->shift;
+    out->pos = s->pos;
+    out->size = iso_size(s);
+    out->key = s->size & ISO_KEY;
+    out->discard = s->size & ISO_DISCARD;
+    out->changes = false;
+}
+/* The sample whose decode time is dts, else the last before it; the count when there is none. */
+uint32_t sgav_sample_find(const struct sgav_source *source, AVStream *stream, int64_t dts);
+/* A walk over the samples of one stream from the first with a decode time of dts or later. One walk
+ * at a time. A zeroed walk can be closed. */
+struct sgav_walk {
+    struct sgav_source *source;
+    const AVStream *stream;
+    uint32_t next;    /* with a movie */
+    AVPacket *packet; /* without */
+    int64_t from;
+    bool begun;
+};
+enum sg_error sgav_walk_open(struct sgav_walk *walk, struct sgav_source *source,
+                             const AVStream *stream, int64_t dts) SG_NODISCARD;
+/* NOT_FOUND at the end; UNPROCESSABLE, NO_MEMORY. */
+enum sg_error sgav_walk_next(struct sgav_walk *walk, struct sgav_sample *out) SG_NODISCARD;
+void sgav_walk_close(struct sgav_walk *walk);
+/* Packets with their bytes, for a decoder, from the key frame at or before pts (when there is one)
+ * on. NOT_FOUND at the end. The packet is unreferenced first. */
+enum sg_error sgav_read_from(struct sgav_walk *walk, struct sgav_source *source,
+                             const AVStream *stream, int64_t pts) SG_NODISCARD;
+enum sg_error sgav_read_next(struct sgav_walk *walk, AVPacket *packet) SG_NODISCARD;
 
 /* av_codec.c */
 enum sg_codec sgav_codec_of(enum AVCodecID id);
@@ -77,9 +139,11 @@ AVRational sgav_sar_of(const AVStream *stream, const AVCodecContext *decoder);
 enum sg_error sgav_probe(struct sgav_source *source, const struct sg_media_limits *limits,
                          void **out, size_t *out_len, char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
 
-/* av_index.c: cuts tracks into segments. Segment arrays are malloc'ed. */
+/* av_video.c, av_index.c: cut tracks into segments. Segment arrays are malloc'ed. */
+/* independent: each segment of the video can be decoded alone. */
 enum sg_error sgav_index_video(struct sgav_source *source, const struct sg_media_limits *limits,
-                               struct sg_track *track, char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+                               struct sg_track *track, bool *independent,
+                               char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
 /* video may be NULL. main_ts: the track whose bytes_ts this audio adds to (NULL: none, or its own
  * when it is alone). */
 enum sg_error sgav_index_audio(struct sgav_source *source, const struct sg_media_limits *limits,
@@ -94,10 +158,18 @@ void sgav_index_add_ts_audio(struct sgav_source *source, struct sg_track *audio,
  * UNPROCESSABLE when the file does not hold them. */
 enum sg_error sgav_samples_read(struct sgav_source *source, const struct media_part *part,
                                 struct fmp4_sample **out) SG_NODISCARD;
-/* Whether an index entry of an audio stream is played or primes the decoder. `first_shown` is the
- * dts of the first that is heard. */
-bool sgav_audio_kept(const AVStream *stream, const AVIndexEntry *entry, int64_t first_shown);
-int64_t sgav_audio_first_shown(AVStream *stream);
+/* Whether a hidden sample of an audio stream primes the decoder. `first_shown` is the dts of the
+ * first that is heard. */
+bool sgav_audio_primes(const AVStream *stream, const struct sgav_sample *sample,
+                       int64_t first_shown);
+/* Whether it is in the output: what is played or primes. */
+static inline bool sgav_audio_kept(const AVStream *stream, const struct sgav_sample *sample,
+                                   int64_t first_shown)
+{
+    return !sample->discard || sgav_audio_primes(stream, sample, first_shown);
+}
+/* INT64_MAX when none is. */
+int64_t sgav_audio_first_shown(const struct sgav_source *source, const AVStream *stream);
 /* Copies the samples' bytes from the file to `at`, runs of neighbours at once. */
 enum sg_error sgav_samples_copy(const struct sgav_source *source, const struct fmp4_sample *samples,
                                 uint32_t n, uint8_t *at) SG_NODISCARD;

@@ -29,11 +29,14 @@ static int refuse_open(AVFormatContext *fmt, AVIOContext **io, const char *url, 
     return AVERROR(EPERM);
 }
 
-static enum sg_error open_demuxer(struct sgav_source *s, const struct sg_media_limits *limits,
-                                  char why[SG_MEDIA_MESSAGE_MAX])
+enum sg_error sgav_demuxer_open(struct sgav_source *s, const struct sg_media_limits *limits,
+                                char why[SG_MEDIA_MESSAGE_MAX])
 {
     AVDictionary *options = NULL;
-    enum sg_error err = SG_ERR_NO_MEMORY;
+    enum sg_error err = sgav_reader_open(&s->reader, &s->io);
+    if (err)
+        return err;
+    err = SG_ERR_NO_MEMORY;
     s->fmt = avformat_alloc_context();
     if (!s->fmt || av_dict_set(&options, "format_whitelist", DEMUXERS, 0) < 0 ||
         av_dict_set(&options, "codec_whitelist", sgav_codec_whitelist(), 0) < 0 ||
@@ -63,30 +66,6 @@ out:
     return err;
 }
 
-void sgav_source_select(struct sgav_source *source, int stream)
-{
-    for (unsigned i = 0; i < source->fmt->nb_streams; i++)
-        source->fmt->streams[i]->discard = (int)i == stream ? AVDISCARD_DEFAULT : AVDISCARD_ALL;
-}
-
-enum sg_error sgav_source_skim(struct sgav_source *source, AVPacket *packet)
-{
-    sgav_reader_skim(&source->reader, source->io, true);
-    av_packet_unref(packet);
-    int r = av_read_frame(source->fmt, packet);
-    if (r == AVERROR_EOF)
-        return SG_ERR_NOT_FOUND;
-    return r == AVERROR(ENOMEM) ? SG_ERR_NO_MEMORY : r < 0 ? SG_ERR_UNPROCESSABLE : SG_OK;
-}
-
-/* ANY: by decode time exactly; the caller skips what precedes the sample it wants (the demuxer
- * steps back before open key frames). */
-enum sg_error sgav_source_seek(struct sgav_source *source, uint32_t stream, int64_t dts)
-{
-    int r = av_seek_frame(source->fmt, (int)stream, dts, AVSEEK_FLAG_BACKWARD | AVSEEK_FLAG_ANY);
-    return r < 0 ? SG_ERR_UNPROCESSABLE : SG_OK;
-}
-
 /* A fragmented file is indexed by reading it to the end; with every stream discarded only the boxes
  * are read. */
 static enum sg_error walk_fragments(struct sgav_source *s)
@@ -94,7 +73,8 @@ static enum sg_error walk_fragments(struct sgav_source *s)
     AVPacket *packet = av_packet_alloc();
     if (!packet)
         return SG_ERR_NO_MEMORY;
-    sgav_source_select(s, -1);
+    for (unsigned i = 0; i < s->fmt->nb_streams; i++)
+        s->fmt->streams[i]->discard = AVDISCARD_ALL;
     int r;
     while ((r = av_read_frame(s->fmt, packet)) >= 0)
         av_packet_unref(packet);
@@ -130,6 +110,16 @@ static enum sg_error check_entries(const struct sgav_source *s,
     return SG_OK;
 }
 
+/* Everything by the demuxer. */
+static enum sg_error open_all(struct sgav_source *s, const struct sg_media_limits *limits,
+                              char why[SG_MEDIA_MESSAGE_MAX])
+{
+    enum sg_error err = sgav_demuxer_open(s, limits, why);
+    if (!err && s->iso.fragmented && (err = walk_fragments(s)) == SG_ERR_UNPROCESSABLE)
+        (void)sgav_fail(err, why, "The file is damaged: a fragment cannot be read.");
+    return err ? err : check_entries(s, limits, why);
+}
+
 enum sg_error sgav_source_open(int fd, const struct sg_media_limits *limits,
                                struct sgav_source **out, char why[SG_MEDIA_MESSAGE_MAX])
 {
@@ -139,19 +129,12 @@ enum sg_error sgav_source_open(int fd, const struct sg_media_limits *limits,
     struct sgav_source *s = calloc(1, sizeof(*s));
     if (!s)
         return SG_ERR_NO_MEMORY;
-    s->reader = (struct sgav_reader){.fd = -1, .size = st.st_size};
+    s->reader = (struct sgav_reader){.fd = fd, .size = st.st_size};
     s->dev = st.st_dev;
     s->ino = st.st_ino;
     enum sg_error err = sgav_sniff(fd, st.st_size, &s->iso, why);
-    if (!err)
-        err = sgav_reader_open(&s->reader, &s->io);
-    s->reader.fd = fd;
-    if (!err)
-        err = open_demuxer(s, limits, why);
-    if (!err && s->iso.fragmented && (err = walk_fragments(s)) == SG_ERR_UNPROCESSABLE)
-        (void)sgav_fail(err, why, "The file is damaged: a fragment cannot be read.");
-    if (!err)
-        err = check_entries(s, limits, why);
+    if (!err && (err = sgav_plain_open(s, limits)) == SG_ERR_UNSUPPORTED_MEDIA)
+        err = open_all(s, limits, why);
     if (err) {
         s->reader.fd = -1;
         sgav_source_close(&s);
@@ -161,14 +144,21 @@ enum sg_error sgav_source_open(int fd, const struct sg_media_limits *limits,
     return SG_OK;
 }
 
+void sgav_demuxer_close(struct sgav_source *s)
+{
+    avformat_close_input(&s->fmt);
+    sgav_reader_close(&s->io);
+}
+
 void sgav_source_close(struct sgav_source **source)
 {
     struct sgav_source *s = *source;
     *source = NULL;
     if (!s)
         return;
-    avformat_close_input(&s->fmt);
-    sgav_reader_close(&s->io);
+    sgav_demuxer_close(s);
+    iso_movie_free(&s->movie);
+    free(s->tracks);
     if (s->reader.fd >= 0)
         close(s->reader.fd);
     free(s);

@@ -24,8 +24,7 @@ static AVStream *video_stream(const struct sgav_source *source)
     for (unsigned i = 0; i < source->fmt->nb_streams; i++) {
         AVStream *s = source->fmt->streams[i];
         if (s->codecpar->codec_type == AVMEDIA_TYPE_VIDEO &&
-            !(s->disposition & AV_DISPOSITION_ATTACHED_PIC) &&
-            avformat_index_get_entries_count(s) &&
+            !(s->disposition & AV_DISPOSITION_ATTACHED_PIC) && sgav_sample_count(source, s) &&
             sgav_codec_of(s->codecpar->codec_id) != SG_CODEC_OTHER)
             return s;
     }
@@ -53,16 +52,12 @@ static bool take_frames(struct poster *p)
 
 static enum sg_error decode(struct poster *p)
 {
-    const AVIndexEntry *first = avformat_index_get_entry(p->stream, 0);
-    sgav_source_select(p->source, p->stream->index);
-    sgav_reader_skim(&p->source->reader, p->source->io, false);
-    if (av_seek_frame(p->source->fmt, p->stream->index, p->target, AVSEEK_FLAG_BACKWARD) < 0 &&
-        sgav_source_seek(p->source, (uint32_t)p->stream->index, first->timestamp))
+    struct sgav_walk walk;
+    if (sgav_read_from(&walk, p->source, p->stream, p->target))
         return SG_ERR_UNPROCESSABLE;
     bool done = false;
     for (unsigned n = 0; n < FRAMES_MAX && !done; n++) {
-        av_packet_unref(p->packet);
-        if (av_read_frame(p->source->fmt, p->packet) < 0)
+        if (sgav_read_next(&walk, p->packet))
             break;
         int r = avcodec_send_packet(p->decoder, p->packet);
         if (r == AVERROR(ENOMEM))

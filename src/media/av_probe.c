@@ -86,16 +86,14 @@ AVRational sgav_sar_of(const AVStream *stream, const AVCodecContext *decoder)
 static enum sg_error feed_first(struct sgav_source *source, const AVStream *stream,
                                 AVCodecContext *decoder)
 {
+    struct sgav_walk walk;
+    struct sgav_sample first;
     AVPacket *packet = av_packet_alloc();
     if (!packet)
         return SG_ERR_NO_MEMORY;
-    sgav_source_select(source, stream->index);
-    sgav_reader_skim(&source->reader, source->io, false);
-    const AVIndexEntry *first = avformat_index_get_entry((AVStream *)stream, 0);
-    enum sg_error err = SG_ERR_UNPROCESSABLE;
-    if (first)
-        err = sgav_source_seek(source, (uint32_t)stream->index, first->timestamp);
-    if (!err && av_read_frame(source->fmt, packet) >= 0) {
+    sgav_sample_get(source, stream, 0, &first);
+    enum sg_error err = sgav_read_from(&walk, source, stream, first.dts);
+    if (!err && sgav_read_next(&walk, packet) == SG_OK) {
         decoder->skip_frame = AVDISCARD_ALL;
         (void)avcodec_send_packet(decoder, packet); /* a damaged frame is not the file's end */
     }
@@ -214,8 +212,7 @@ static enum sg_error choose(struct sgav_source *source, struct choice *out,
     for (unsigned i = 0; i < source->fmt->nb_streams; i++) {
         AVStream *s = source->fmt->streams[i];
         enum AVMediaType type = s->codecpar->codec_type;
-        if ((s->disposition & AV_DISPOSITION_ATTACHED_PIC) ||
-            !avformat_index_get_entries_count(s) ||
+        if ((s->disposition & AV_DISPOSITION_ATTACHED_PIC) || !sgav_sample_count(source, s) ||
             (type != AVMEDIA_TYPE_VIDEO && type != AVMEDIA_TYPE_AUDIO))
             continue;
         const char *name = avcodec_get_name(s->codecpar->codec_id);
@@ -249,9 +246,8 @@ static bool ts_carries(const struct sg_track *t)
 {
     switch (t->codec) {
     case SG_CODEC_H264:
-        return true;
     case SG_CODEC_HEVC:
-        return t->rotation == 0; /* no way to tell the rotation */
+        return t->rotation == 0; /* it can be told in an SEI, which browsers do not heed */
     case SG_CODEC_AAC:
     case SG_CODEC_MP3:
     case SG_CODEC_AC3:
@@ -300,10 +296,12 @@ static enum sg_error index_tracks(struct sgav_source *source, const struct sg_me
 {
     struct sg_track *video = b->choice.video ? b->tracks : NULL, *audio = NULL;
     bool ts = true;
+    b->index.independent = true;
     for (uint32_t i = 0; i < b->index.n_tracks; i++) {
         struct sg_track *t = &b->tracks[i];
-        enum sg_error err = t == video ? sgav_index_video(source, limits, t, why)
-                                       : sgav_index_audio(source, limits, t, video, why);
+        enum sg_error err = t == video
+                                ? sgav_index_video(source, limits, t, &b->index.independent, why)
+                                : sgav_index_audio(source, limits, t, video, why);
         if (err)
             return err;
         if (t->kind == SG_TRACK_AUDIO && t->is_default)

@@ -20,48 +20,40 @@ static struct fmp4_sample sample_of(const AVStream *stream, const struct media_p
 static enum sg_error read_video(struct sgav_source *source, const AVStream *stream,
                                 const struct media_part *part, struct fmp4_sample *out)
 {
-    AVPacket *packet = av_packet_alloc();
-    if (!packet)
-        return SG_ERR_NO_MEMORY;
-    sgav_source_select(source, stream->index);
-    enum sg_error err = sgav_source_seek(source, part->stream, part->seek_dts);
-    for (uint32_t n = 0; n < part->samples && !err;) {
-        if ((err = sgav_source_skim(source, packet)))
+    struct sgav_walk walk;
+    struct sgav_sample from;
+    enum sg_error err = sgav_walk_open(&walk, source, stream, part->seek_dts);
+    for (uint32_t n = 0; n < part->samples && !err; n++) {
+        if ((err = sgav_walk_next(&walk, &from)))
             break;
-        if (packet->pts == AV_NOPTS_VALUE || packet->dts == AV_NOPTS_VALUE || packet->pos < 0)
-            err = SG_ERR_UNPROCESSABLE;
-        else if (n || packet->dts >= part->seek_dts) {
-            struct fmp4_sample s = sample_of(stream, part, packet->dts, packet->pts);
-            s.pos = packet->pos;
-            s.size = (uint32_t)packet->size;
-            s.key = packet->flags & AV_PKT_FLAG_KEY;
-            s.discard = packet->flags & AV_PKT_FLAG_DISCARD;
-            out[n++] = s;
-        }
+        out[n] = sample_of(stream, part, from.dts, from.pts);
+        out[n].pos = from.pos;
+        out[n].size = from.size;
+        out[n].key = from.key;
+        out[n].discard = from.discard;
     }
-    av_packet_free(&packet);
+    sgav_walk_close(&walk);
     if (!err)
         err = fmp4_squeeze(out, part->samples, part->timescale);
     return err == SG_ERR_NOT_FOUND ? SG_ERR_UNPROCESSABLE : err;
 }
 
-static enum sg_error read_audio(AVStream *stream, const struct media_part *part,
-                                struct fmp4_sample *out)
+static enum sg_error read_audio(const struct sgav_source *source, AVStream *stream,
+                                const struct media_part *part, struct fmp4_sample *out)
 {
-    int count = avformat_index_get_entries_count(stream);
-    int at =
-        av_index_search_timestamp(stream, part->seek_dts, AVSEEK_FLAG_BACKWARD | AVSEEK_FLAG_ANY);
-    int64_t first_shown = sgav_audio_first_shown(stream);
-    uint32_t n = 0;
-    for (; at >= 0 && at < count && n < part->samples; at++) {
-        const AVIndexEntry *e = avformat_index_get_entry(stream, at);
-        if (!sgav_audio_kept(stream, e, first_shown))
+    uint32_t count = sgav_sample_count(source, stream), n = 0;
+    uint32_t at = sgav_sample_find(source, stream, part->seek_dts);
+    int64_t first_shown = sgav_audio_first_shown(source, stream);
+    for (; at < count && n < part->samples; at++) {
+        struct sgav_sample from;
+        sgav_sample_get(source, stream, at, &from);
+        if (!sgav_audio_kept(stream, &from, first_shown))
             continue;
-        struct fmp4_sample s = sample_of(stream, part, e->timestamp, e->timestamp);
-        s.pos = e->pos;
-        s.size = (uint32_t)e->size;
-        s.key = true;
-        out[n++] = s;
+        out[n] = sample_of(stream, part, from.dts, from.dts);
+        out[n].pos = from.pos;
+        out[n].size = from.size;
+        out[n].key = true;
+        n++;
     }
     return n == part->samples ? SG_OK : SG_ERR_UNPROCESSABLE;
 }
@@ -78,7 +70,7 @@ enum sg_error sgav_samples_read(struct sgav_source *source, const struct media_p
     enum sg_error err = SG_OK;
     if (part->samples)
         err = part->kind == SG_TRACK_VIDEO ? read_video(source, stream, part, samples)
-                                           : read_audio(stream, part, samples);
+                                           : read_audio(source, stream, part, samples);
     for (uint32_t i = 1; i < part->samples && !err; i++)
         if (samples[i].dts <= samples[i - 1].dts) /* sample tables may hold durations of zero */
             samples[i].dts = samples[i - 1].dts + 1;

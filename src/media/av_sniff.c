@@ -95,11 +95,21 @@ static bool is_type(const uint8_t type[4])
     return true;
 }
 
+/* Beside moov, what a plain film has at its top: nothing that says more of its samples. */
+static bool is_plain(const uint8_t type[4])
+{
+    static const char known[][5] = {"ftyp", "mdat", "free", "skip", "wide"};
+    for (size_t i = 0; i < SG_ARRAY_LEN(known); i++)
+        if (memcmp(type, known[i], 4) == 0)
+            return true;
+    return false;
+}
+
 /* Walks the top-level boxes. Padding after the last box is common and let be. */
 static enum sg_error scan_boxes(int fd, int64_t size, struct iso_scan *out,
                                 char why[SG_MEDIA_MESSAGE_MAX])
 {
-    bool moov = false;
+    bool moov = false, plain = true;
     int64_t pos = 0;
     for (unsigned n = 0; n < BOXES_MAX && size - pos >= 8; n++) {
         uint8_t head[16] = {0};
@@ -119,7 +129,14 @@ static enum sg_error scan_boxes(int fd, int64_t size, struct iso_scan *out,
                 SG_ERR_UNPROCESSABLE, why,
                 "The file is cut short: its \"%.4s\" box ends %llu bytes past the end of the file.",
                 head + 4, (unsigned long long)(box - (uint64_t)(size - pos)));
-        moov |= memcmp(head + 4, "moov", 4) == 0;
+        if (memcmp(head + 4, "moov", 4) == 0) {
+            plain = plain && !moov && get_be(head, 4) == box;
+            out->moov_pos = pos;
+            out->moov_len = (int64_t)box;
+            moov = true;
+        } else {
+            plain = plain && is_plain(head + 4);
+        }
         out->fragmented |= memcmp(head + 4, "moof", 4) == 0;
         if (memcmp(head + 4, "ftyp", 4) == 0)
             out->quicktime = memcmp(head + 8, "qt  ", 4) == 0;
@@ -128,6 +145,7 @@ static enum sg_error scan_boxes(int fd, int64_t size, struct iso_scan *out,
     if (!moov)
         return sgav_fail(SG_ERR_UNPROCESSABLE, why,
                          "The file is damaged or cut short: it has no \"moov\" box.");
+    out->plain = plain && size - pos < 8;
     return SG_OK;
 }
 

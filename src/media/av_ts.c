@@ -5,7 +5,6 @@
  * packets. */
 #include <libavcodec/bsf.h>
 #include <libavutil/mem.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "av_media.h"
@@ -65,21 +64,12 @@ static int output_write(void *opaque, uint8_t *bytes, int n)
     return n;
 }
 
-/* The description of H.264 filters for av_bsf_list_parse_str. Rotation goes into a display
- * orientation SEI (anticlockwise there). */
-static enum sg_error filter_open(struct ts_mux *m, struct track_out *t, const AVStream *from)
+static enum sg_error filter_open(struct track_out *t, const AVStream *from)
 {
-    char text[120] = "";
-    if (t->part->codec == SG_CODEC_H264 && m->call->rotation)
-        snprintf(text, sizeof(text),
-                 "h264_mp4toannexb,dump_extra=freq=keyframe,"
-                 "h264_metadata=display_orientation=insert:rotate=%d",
-                 (360 - m->call->rotation) % 360);
-    else if (t->part->codec == SG_CODEC_H264)
-        snprintf(text, sizeof(text), "h264_mp4toannexb,dump_extra=freq=keyframe");
-    else if (t->part->codec == SG_CODEC_HEVC)
-        snprintf(text, sizeof(text), "hevc_mp4toannexb");
-    else
+    const char *text = t->part->codec == SG_CODEC_H264 ? "h264_mp4toannexb,dump_extra=freq=keyframe"
+                       : t->part->codec == SG_CODEC_HEVC ? "hevc_mp4toannexb"
+                                                         : NULL;
+    if (!text)
         return SG_OK;
     if (av_bsf_list_parse_str(text, &t->filter) < 0 ||
         avcodec_parameters_copy(t->filter->par_in, from->codecpar) < 0)
@@ -112,7 +102,7 @@ static enum sg_error track_open(struct ts_mux *m, struct track_out *t,
     enum sg_error err = sgav_samples_read(m->source, part, &t->samples);
     if (!err)
         t->frame = frame_time(t);
-    if (err || (err = filter_open(m, t, from)))
+    if (err || (err = filter_open(t, from)))
         return err;
     t->to = avformat_new_stream(m->mux, NULL);
     if (!t->to || avcodec_parameters_copy(t->to->codecpar,

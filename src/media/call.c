@@ -38,7 +38,6 @@ enum sg_error media_call_encode(const struct media_call *call, uint8_t out[MEDIA
     wire_put_u64(&w, call->bytes);
     wire_put_u64(&w, call->time_ms);
     wire_put_u32(&w, call->width);
-    wire_put_u16(&w, call->rotation);
     wire_put_u32(&w, call->n_parts);
     for (uint32_t i = 0; i < call->n_parts; i++)
         put_part(&w, &call->parts[i]);
@@ -83,7 +82,6 @@ enum sg_error media_call_decode(const uint8_t *bytes, size_t len, struct media_c
     c.bytes = wire_get_u64(&r);
     c.time_ms = wire_get_u64(&r);
     c.width = wire_get_u32(&r);
-    c.rotation = wire_get_u16(&r);
     c.n_parts = wire_get_u32(&r);
     if (r.failed || c.n_parts > MEDIA_PARTS_MAX || c.limits.segment_ms == 0 || !c.key[0])
         return SG_ERR_INVALID;
@@ -118,7 +116,6 @@ static enum sg_error ts_parts(const struct sg_render *r, struct media_call *c)
         c->parts[c->n_parts++] = part_of(main, r->number, r->number + 1);
         return SG_OK;
     }
-    c->rotation = main->rotation;
     if (r->number < main->n_segments)
         c->parts[c->n_parts++] = part_of(main, r->number, r->number + 1);
     uint32_t first = 0, end = 0;

@@ -37,12 +37,11 @@ struct media_call {
     enum media_op op;
     char key[MEDIA_KEY_SIZE];
     struct sg_media_limits limits;
-    uint32_t number;   /* of the segment */
-    uint64_t bytes;    /* what the fMP4 segment must come to */
-    uint64_t time_ms;  /* poster */
-    uint32_t width;    /* poster */
-    uint16_t rotation; /* TS */
-    uint32_t n_parts;  /* TS: the video first; others: one; probe, poster: none */
+    uint32_t number;  /* of the segment */
+    uint64_t bytes;   /* what the fMP4 segment must come to */
+    uint64_t time_ms; /* poster */
+    uint32_t width;   /* poster */
+    uint32_t n_parts; /* TS: the video first; others: one; probe, poster: none */
     struct media_part parts[MEDIA_PARTS_MAX];
 };
 

@@ -4,7 +4,8 @@
  *
  * Layout, little-endian: "SGMI" u16 version, u16 flags; content_type, format (u8 length + text);
  * u64 duration_ms; u32 n_tracks; then each track's fields in the order of put_track, its u32
- * n_segments and 44 bytes a segment. Nothing may follow. */
+ * n_segments and 44 bytes a segment. Nothing may follow.
+ * Databases hold older versions, which are the same but for the flags. */
 #include "streamgate/media/index.h"
 
 #include <stdlib.h>
@@ -16,7 +17,8 @@
 #include "wire.h"
 
 enum {
-    INDEX_VERSION = 1,
+    INDEX_VERSION = 2,
+    INDEX_VERSION_OLDEST = 1, /* did not know whether segments are independent */
     TRACKS_MAX = 256,
     SEGMENT_BYTES = 44,
     TRACK_BYTES_MAX = 512,
@@ -84,7 +86,8 @@ enum sg_error sg_media_index_encode(const struct sg_media_index *index, void **o
     for (size_t i = 0; i < sizeof(MAGIC); i++)
         wire_put_u8(&w, MAGIC[i]);
     wire_put_u16(&w, INDEX_VERSION);
-    wire_put_u16(&w, (uint16_t)(index->fmp4 | index->ts << 1 | index->needs_walk << 2));
+    wire_put_u16(&w, (uint16_t)(index->fmp4 | index->ts << 1 | index->needs_walk << 2 |
+                                index->independent << 3));
     wire_put_text(&w, index->content_type);
     wire_put_text(&w, index->format);
     wire_put_u64(&w, index->duration_ms);
@@ -257,17 +260,31 @@ static bool get_header(struct wire_in *r, struct sg_media_index *index)
     for (size_t i = 0; i < sizeof(MAGIC); i++)
         if (wire_get_u8(r) != MAGIC[i])
             return false;
-    if (wire_get_u16(r) != INDEX_VERSION)
+    uint16_t version = wire_get_u16(r), flags = wire_get_u16(r);
+    if (version < INDEX_VERSION_OLDEST || version > INDEX_VERSION)
         return false;
-    uint16_t flags = wire_get_u16(r);
     index->fmp4 = flags & 1;
     index->ts = flags >> 1 & 1;
     index->needs_walk = flags >> 2 & 1;
+    index->independent = flags >> 3 & 1;
     wire_get_text(r, index->content_type, sizeof(index->content_type));
     wire_get_text(r, index->format, sizeof(index->format));
     index->duration_ms = wire_get_u64(r);
     index->n_tracks = wire_get_u32(r);
-    return !r->failed && flags < 8 && index->n_tracks > 0 && index->n_tracks <= TRACKS_MAX;
+    return !r->failed && flags < (version == 1 ? 8 : 16) && index->n_tracks > 0 &&
+           index->n_tracks <= TRACKS_MAX;
+}
+
+/* Old versions offered turned pictures as MPEG-TS, where players do not turn them. */
+static void drop_turned_ts(struct sg_media_index *index, struct sg_segment *segments)
+{
+    const struct sg_track *video = sg_media_index_video(index);
+    if (!index->ts || !video || !video->rotation)
+        return;
+    index->ts = false;
+    for (uint32_t i = 0; i < index->n_tracks; i++)
+        for (uint32_t k = 0; k < index->tracks[i].n_segments; k++)
+            segments++->bytes_ts = 0;
 }
 
 enum sg_error sg_media_index_decode(const void *bytes, size_t len, struct sg_media_index **out)
@@ -290,6 +307,7 @@ enum sg_error sg_media_index_decode(const void *bytes, size_t len, struct sg_med
     index->fmp4 = head.fmp4;
     index->ts = head.ts;
     index->needs_walk = head.needs_walk;
+    index->independent = head.independent;
     index->n_tracks = head.n_tracks;
     index->tracks = tracks;
     atomic_init(&index->refs, 1);
@@ -299,6 +317,7 @@ enum sg_error sg_media_index_decode(const void *bytes, size_t len, struct sg_med
         for (uint32_t k = 0; k < tracks[i].n_segments; k++)
             get_segment(&r, segments++);
     }
+    drop_turned_ts(index, (struct sg_segment *)(tracks + head.n_tracks));
     if (r.failed || !index_holds(index)) {
         free(index);
         return SG_ERR_MEDIA_WORKER;

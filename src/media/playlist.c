@@ -130,6 +130,13 @@ static uint64_t average_rate(const struct rows *rows)
     return bit_rate(bytes, rows->row[rows->n - 1].end_us - rows->row[0].start_us);
 }
 
+/* 4.3.5.1, where it is true. In a master playlist it speaks of all tracks; sound is always so. */
+static const char *independent(const struct sg_media_index *index, const struct sg_track *track)
+{
+    return track->kind == SG_TRACK_AUDIO || index->independent ? "#EXT-X-INDEPENDENT-SEGMENTS\n"
+                                                               : "";
+}
+
 struct rates {
     uint64_t peak, average;
 };
@@ -248,8 +255,8 @@ enum sg_error sg_playlist_master(const struct sg_media_index *index, bool ts, st
     if (err)
         return err;
     struct sg_text text = {0};
-    sg_text_printf(&text, "#EXTM3U\n#EXT-X-VERSION:%d\n#EXT-X-INDEPENDENT-SEGMENTS\n",
-                   ts ? VERSION_TS : VERSION_FMP4);
+    sg_text_printf(&text, "#EXTM3U\n#EXT-X-VERSION:%d\n%s", ts ? VERSION_TS : VERSION_FMP4,
+                   independent(index, track));
     if (group && (err = audio_group(&text, index, &rates))) {
         sg_text_free(&text);
         return err;
@@ -274,11 +281,10 @@ enum sg_error sg_playlist_media(const struct sg_media_index *index, const struct
     if (err)
         return err;
     struct sg_text text = {0};
-    sg_text_printf(
-        &text,
-        "#EXTM3U\n#EXT-X-VERSION:%d\n#EXT-X-TARGETDURATION:%" PRIu64
-        "\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-INDEPENDENT-SEGMENTS\n",
-        ts ? VERSION_TS : VERSION_FMP4, target_s(&rows));
+    sg_text_printf(&text,
+                   "#EXTM3U\n#EXT-X-VERSION:%d\n#EXT-X-TARGETDURATION:%" PRIu64
+                   "\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:VOD\n%s",
+                   ts ? VERSION_TS : VERSION_FMP4, target_s(&rows), independent(index, track));
     if (!ts)
         sg_text_puts(&text, "#EXT-X-MAP:URI=\"init.mp4\"\n");
     for (uint32_t i = 0; i < rows.n; i++) {

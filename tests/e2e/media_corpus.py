@@ -3,9 +3,10 @@
 
     media_corpus.py --base http://127.0.0.1:8080 --key KEY   through a running daemon: curl uploads, everything is fetched back
     media_corpus.py --dump build/unit_media_av               without one: the program writes out what a viewer could fetch
+    ... --compare build/unit_media_plain                     also: both readers of sample tables say the same of each clip
 
 For both HLS forms of each clip: ffmpeg plays the playlist without a warning; every segment decodes on its own; consecutive
-segments neither gap nor overlap by more than a frame; every decoded frame of the source, video and audio, is found again by
+segments neither gap nor overlap by more than a frame; EXT-X-INDEPENDENT-SEGMENTS is there where, and only where, it is true; every decoded frame of the source, video and audio, is found again by
 its hash at its own time plus one constant offset (so the A/V offset is kept and the timeline is shared); durations agree;
 EXTINF adds up; what is not playable is refused. Needs python3, ffmpeg, ffprobe and, with --base, curl.
 """
@@ -47,6 +48,9 @@ CLIPS = {
     "bframes": [f"{source()} {X264} -bf 2 -b_strategy 0 {AAC} {{out}}"],
     "reorder3": [f"{source()} {X264} -bf 7 -b_strategy 0 -x264-params b-pyramid=normal:ref=4 {AAC} {{out}}"],
     "opengop": [f"{source()} {X264} -bf 3 -b_strategy 0 -x264-params open-gop=1 {AAC} {{out}}"],
+    # Key frames at 0, 7, 9, 16, 18...: those at 7, 16 open groups, so the cuts go to 9, 18...
+    "opengop-some": [f"{source(t=9, audio=0)} {X264} -g 175 -bf 3 -b_strategy 0 -x264-params open-gop=1 {{tmp}}",
+                     "-stream_loop 2 -i {tmp} -c copy {out}"],
     "editlist": [f"{source(t=20)} {X264} -bf 2 -b_strategy 0 {AAC} {{tmp}}", "-ss 3.3 -i {tmp} -c copy {out}"],
     "editlist-nob": [f"{source(t=20)} {X264} -bf 0 {AAC} {{tmp}}", "-ss 3.3 -i {tmp} -c copy {out}"],
     "edit-end": [f"{source(t=20)} {X264} -bf 3 -b_strategy 0 {AAC} {{tmp}}", "-ss 1.3 -t 11.37 -i {tmp} -c copy {out}"],
@@ -68,7 +72,7 @@ CLIPS = {
     "longgop": [f"{source(t=30)} {X264} -g 9999 -sc_threshold 0 -bf 2 {AAC} {{out}}"],
     "shortgop": [f"{source()} {X264} -g 1 {AAC} {{out}}"],
     "hevc": [f"{source(t=8)} -c:v libx265 -preset ultrafast -x265-params log-level=none:pools=1:frame-threads=1 -g 50 {AAC} -tag:v hvc1 {{out}}"],
-    "hevc-hev1": [f"{source(t=8)} -c:v libx265 -preset ultrafast -x265-params log-level=none:pools=1:frame-threads=1:open-gop=1:keyint=50:bframes=3 {AAC} {{out}}"],
+    "hevc-hev1": [f"{source(t=16)} -c:v libx265 -preset ultrafast -x265-params log-level=none:pools=1:frame-threads=1:open-gop=1:keyint=50:bframes=3 {AAC} {{out}}"],
     "cd-audio": [f"{source(audio=44100)} {X264} -bf 2 {AAC} {{out}}"],
     "opus": [f"{source()} {X264} -bf 2 -c:a libopus -b:a 64k {{out}}"],
     "mp3": [f"{source()} {X264} -c:a libmp3lame -b:a 64k {{out}}"],
@@ -79,9 +83,10 @@ CLIPS = {
     "quicktime": [f"{source()} {X264} -bf 2 {AAC} -f mov {{out}}"],
     "tenminutes": [f"{source(t=600)} {X264} -bf 2 {AAC} {{out}}"],
 }
-TS_NOT_OFFERED = {"opus"}
+TS_NOT_OFFERED = {"opus", "rotate90", "rotate180"}  # players do not turn pictures in MPEG-TS
 # Leading pictures of an open group refer to the group before: a segment alone cannot decode them, which ffmpeg remarks on.
-OPEN_GROUPS = {"opengop"}
+OPEN_GROUPS = {"opengop", "hevc-hev1"}
+NOT_PLAIN = {"fragmented", "fragmented-base"}  # libavformat reads them
 
 REFUSED = {  # name -> (maker, slugs of the problem)
     "empty": (lambda path: open(path, "wb").close(), {"unprocessable-media", "invalid-request"}),
@@ -97,6 +102,7 @@ REFUSED = {  # name -> (maker, slugs of the problem)
 }
 
 failures = []
+readers = None  # the program that compares them
 
 
 def fail(clip, text):
@@ -308,6 +314,9 @@ def check_segments(clip, form, playlist, scratch):
     target = int(re.search(r"TARGETDURATION:(\d+)", text).group(1))
     if len(names) != len(durations) or any(round(d) > target for d in durations):
         fail(clip, f"{playlist}: EXTINF and TARGETDURATION disagree")
+    independent = "#EXT-X-INDEPENDENT-SEGMENTS" in text.splitlines()
+    if independent == (clip in OPEN_GROUPS and "/original/" in playlist):
+        fail(clip, f"{playlist}: its segments are {'' if independent else 'not '}said to be independent")
     init = b"" if form == "ts" else open(os.path.join(directory, "init.mp4"), "rb").read()
     ends, starts, total = {}, None, 0.0
     for number, name in enumerate(names):
@@ -317,7 +326,7 @@ def check_segments(clip, form, playlist, scratch):
         r = run(["ffmpeg", "-nostdin", "-v", "warning", "-xerror", "-threads", "1", "-copyts", "-i", path, "-fps_mode", "passthrough",
                  "-enc_time_base", "-1", "-f", "null", "-"])
         said = [x for x in r.stderr.decode().splitlines() if x.strip()]
-        if clip in OPEN_GROUPS and not r.returncode:
+        if not independent and not r.returncode:
             said = [x for x in said if "mmco" not in x and "repeated" not in x]
         if r.returncode or said:
             fail(clip, f"{form} {name} alone: {said[:2]} (status {r.returncode})")
@@ -345,6 +354,10 @@ def check_segments(clip, form, playlist, scratch):
 def check_clip(name, viewer, scratch):
     path, tmp, out = (os.path.join(scratch, x) for x in (name + ".mp4", "tmp.mp4", name))
     make_clip(name, path, tmp)
+    if readers:
+        said = run([readers, path]).stdout.decode()
+        if not said.endswith(": not taken on\n" if name in NOT_PLAIN else ": alike\n"):
+            fail(name, f"the readers of sample tables: {said}")
     refused, forms = viewer.get(name, path, out)
     if refused:
         fail(name, f"refused: {refused}")
@@ -384,15 +397,18 @@ def check(name, viewer, scratch):
 
 
 def main():
+    global readers
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--base", help="URL of a running daemon")
     p.add_argument("--key", help="API key that may upload")
     p.add_argument("--dump", help="program that writes out a file's streams")
+    p.add_argument("--compare", help="program that reads a clip in both ways")
     p.add_argument("--only", help="comma-separated names")
     p.add_argument("--jobs", type=int, default=os.cpu_count(), help="clips checked at once")
     a = p.parse_args()
     if bool(a.base) == bool(a.dump):
         p.error("one of --base and --dump is needed")
+    readers = os.path.abspath(a.compare) if a.compare else None
     viewer = Daemon(a.base, a.key) if a.base else Dump(os.path.abspath(a.dump))
     only = set(a.only.split(",")) if a.only else None
     names = [name for name in [*CLIPS, *REFUSED] if not only or name in only]

@@ -13,7 +13,7 @@ class Corpus(support.DaemonCase):
 
     def test_corpus(self):
         command = [sys.executable, "-B", os.path.join(HERE, "media_corpus.py"), "--base", f"http://127.0.0.1:{self.daemon.port}",
-                   "--key", self.daemon.admin_key]
+                   "--key", self.daemon.admin_key, "--compare", os.path.join(os.path.dirname(support.BIN), "unit_media_plain")]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900)
         print(done.stdout, flush=True)
         self.assertEqual(done.returncode, 0, "see the lines marked FAIL")

@@ -59,6 +59,7 @@ struct sg_media_index {
     uint64_t duration_ms;
     bool fmp4, ts;                 /* which forms can be packaged without re-encoding */
     bool needs_walk;               /* the demuxer must read the file through before it can seek (fragmented) */
+    bool independent;              /* each segment of the video can be decoded without another: no cut lies in an open group of pictures */
     uint32_t n_tracks;
     const struct sg_track *tracks; /* the video first */
 };

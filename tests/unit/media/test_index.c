@@ -14,7 +14,7 @@ static void round_trip(void **state)
     struct sg_media_index *index = hand_index_round(&h.index);
     assert_non_null(index);
     assert_string_equal(index->content_type, "video/mp4");
-    assert_true(index->fmp4 && index->ts && index->needs_walk);
+    assert_true(index->fmp4 && index->ts && index->needs_walk && index->independent);
     assert_int_equal(index->n_tracks, 3);
     for (unsigned i = 0; i < 3; i++) {
         struct sg_track want = h.tracks[i], got = index->tracks[i];
@@ -39,6 +39,34 @@ static void round_trip(void **state)
     sg_media_index_unref(sg_media_index_ref(index));
     sg_media_index_unref(index);
     sg_media_index_unref(NULL);
+}
+
+/* Databases hold version 1, which knew nothing of independence and offered turned pictures as
+ * MPEG-TS. */
+static void version_1_is_read(void **state)
+{
+    (void)state;
+    enum { VERSION_AT = 4, FLAGS_AT = 6, FMP4_AND_TS = 3 };
+    struct hand_index h;
+    hand_index_fill(&h, false);
+    for (uint16_t rotation = 0; rotation < 180; rotation += 90) {
+        uint8_t *bytes = NULL;
+        size_t len = 0;
+        struct sg_media_index *index = NULL;
+        h.tracks[0].rotation = rotation;
+        assert_int_equal(sg_media_index_encode(&h.index, (void **)&bytes, &len), SG_OK);
+        bytes[VERSION_AT] = 1;
+        assert_int_equal(sg_media_index_decode(bytes, len, &index), SG_ERR_MEDIA_WORKER);
+        bytes[FLAGS_AT] = FMP4_AND_TS;
+        assert_int_equal(sg_media_index_decode(bytes, len, &index), SG_OK);
+        assert_true(index->fmp4 && !index->independent);
+        assert_int_equal(index->ts, rotation == 0);
+        assert_int_equal(index->tracks[0].segments[1].bytes_ts, rotation ? 0 : 1280000);
+        sg_media_index_unref(index);
+        bytes[VERSION_AT] = 3;
+        assert_int_equal(sg_media_index_decode(bytes, len, &index), SG_ERR_MEDIA_WORKER);
+        free(bytes);
+    }
 }
 
 static void every_cut_is_refused(void **state)
@@ -268,6 +296,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),
+        cmocka_unit_test(version_1_is_read),
         cmocka_unit_test(every_cut_is_refused),
         cmocka_unit_test(every_mutation_is_refused),
         cmocka_unit_test(flipped_bytes_do_no_harm),

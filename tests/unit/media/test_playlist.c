@@ -91,6 +91,30 @@ static void media_ts_with_tail(void **state)
                      SG_ERR_UNSUPPORTED_MEDIA);
 }
 
+/* An open group of pictures at a cut: nothing promises that segments are independent, but those of
+ * the sound are. */
+static void open_groups(void **state)
+{
+    (void)state;
+    static const char tag[] = "#EXT-X-INDEPENDENT-SEGMENTS";
+    struct hand_index h;
+    hand_index_fill(&h, false);
+    h.index.independent = false;
+    for (unsigned i = 0; i < 6; i++) {
+        static const bool tagged[] = {false, false, false, false, true};
+        struct sg_buf *buf = NULL;
+        enum sg_error err = i < 2 ? sg_playlist_master(&h.index, i, &buf)
+                                  : sg_playlist_media(&h.index, &h.tracks[i / 4], i % 2, &buf);
+        if (i == 5) {
+            assert_int_equal(err, SG_ERR_UNSUPPORTED_MEDIA);
+            continue;
+        }
+        assert_int_equal(err, SG_OK);
+        assert_int_equal(memmem(buf->data, buf->len, tag, strlen(tag)) != NULL, tagged[i]);
+        sg_buf_unref(buf);
+    }
+}
+
 static void audio_only(void **state)
 {
     (void)state;
@@ -147,9 +171,10 @@ static void sums_do_not_drift(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(master_fmp4), cmocka_unit_test(master_ts),
-        cmocka_unit_test(media_fmp4),  cmocka_unit_test(media_ts_with_tail),
-        cmocka_unit_test(audio_only),  cmocka_unit_test(sums_do_not_drift),
+        cmocka_unit_test(master_fmp4),       cmocka_unit_test(master_ts),
+        cmocka_unit_test(media_fmp4),        cmocka_unit_test(media_ts_with_tail),
+        cmocka_unit_test(open_groups),       cmocka_unit_test(audio_only),
+        cmocka_unit_test(sums_do_not_drift),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
