@@ -334,6 +334,17 @@ enum sg_error sg_fs_unlink(int dirfd, const char *path)
     return err;
 }
 
+enum sg_error sg_fs_truncate(int fd, uint64_t size)
+{
+    int rc;
+    if (size > INT64_MAX)
+        return SG_ERR_NO_SPACE;
+    do {
+        rc = ftruncate(fd, (off_t)size);
+    } while (rc != 0 && errno == EINTR);
+    return rc == 0 ? SG_OK : from_errno();
+}
+
 enum sg_error sg_fs_size(int fd, uint64_t *out)
 {
     struct stat st;

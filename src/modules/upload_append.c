@@ -38,6 +38,18 @@ struct upload_append {
 
 /* ---- opening ---- */
 
+/* What lies behind the durable prefix was never acknowledged (a broken body with a checksum, one
+ * that was superseded). An upload whose size is not known yet may end before it. */
+static enum sg_error cut_tail(int fd, uint64_t offset)
+{
+    uint64_t size;
+    enum sg_error err = sg_fs_size(fd, &size);
+    if (err != SG_OK || size <= offset)
+        return err;
+    err = sg_fs_truncate(fd, offset);
+    return err == SG_OK ? sg_fs_fdatasync(fd) : err;
+}
+
 static enum sg_error take_over(struct upload_append *a, const struct upload_append_params *p,
                                struct sg_upload **row)
 {
@@ -54,6 +66,8 @@ static enum sg_error take_over(struct upload_append *a, const struct upload_appe
     a->size_bytes = f->size_bytes;
     a->received = a->committed = a->written_back = f->offset_bytes;
     err = upload_open_staged(p->svc, f, &a->fd);
+    if (err == SG_OK)
+        err = cut_tail(a->fd, f->offset_bytes);
     if (err != SG_OK)
         return err == SG_ERR_NOT_FOUND ? SG_ERR_IO : err;
     struct sg_sha256 *sha = upload_hash_take(p->svc->uploads, a->id, a->received);

@@ -1,5 +1,6 @@
 """tus 1.0.0: the protocol and each extension word for word, and what must be refused."""
 import email.utils
+import os
 import re
 import time
 
@@ -272,6 +273,17 @@ class Extensions(TusCase):
         self.wait_received(0)
         self.assertEqual(self.patch(url, 0, b"", Upload_Checksum=checksum("sha1", b"")).status, 204)
         self.assertEqual(self.offset(url), 0)
+
+    def test_nothing_is_left_behind_the_end(self):
+        """Bytes that did not count lie behind the end that the upload is given later."""
+        data = read(clip("short"))
+        url = self.create(Upload_Defer_Length="1")
+        junk = b"\0" * (2 * len(data))
+        self.assertProblem(self.patch(url, 0, junk, Upload_Checksum=checksum("md5", data)), 460)
+        answer = self.patch(url, 0, data, Upload_Length=str(len(data)))
+        asset = self.check_asset(url, data, answer)
+        self.assertEqual(os.path.getsize(os.path.join(self.daemon.data, "assets", asset["id"][-2:], asset["id"],
+                                                      "source")), len(data))
 
     def test_creation_with_upload(self):
         data = read(clip("short"))

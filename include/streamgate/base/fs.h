@@ -27,6 +27,7 @@ enum sg_error sg_fs_sync_dir(int dirfd, const char *path) SG_NODISCARD; /* "." f
 /* renameat2 RENAME_NOREPLACE, then fsync of the target's folder. */
 enum sg_error sg_fs_publish(int dirfd, const char *from, const char *to) SG_NODISCARD;
 enum sg_error sg_fs_unlink(int dirfd, const char *path) SG_NODISCARD; /* missing is SG_OK */
+enum sg_error sg_fs_truncate(int fd, uint64_t size) SG_NODISCARD; /* durable by the next sync */
 enum sg_error sg_fs_size(int fd, uint64_t *out) SG_NODISCARD;
 enum sg_error sg_fs_free_bytes(int dirfd, uint64_t *out_free, uint64_t *out_total) SG_NODISCARD;
 /* Whole small file into malloc'ed NUL-terminated memory; longer than max: TOO_LARGE. */

@@ -190,6 +190,10 @@ static void copied(struct world *w, int source)
     uint64_t size;
     assert_int_equal(sg_fs_size(fd, &size), SG_OK);
     assert_int_equal(size, sizeof(data) + 3);
+    assert_int_equal(sg_fs_truncate(fd, 2), SG_OK);
+    assert_int_equal(sg_fs_size(fd, &size), SG_OK);
+    assert_int_equal(size, 2);
+    assert_int_equal(sg_fs_truncate(fd, UINT64_MAX), SG_ERR_NO_SPACE);
     assert_int_equal(sg_fs_copy_range(from, to, sizeof(data) + 1), SG_ERR_IO);
     from.offset = UINT64_MAX;
     assert_int_equal(sg_fs_copy_range(from, to, 1), SG_ERR_IO);
