@@ -198,6 +198,8 @@ static enum sg_error decide(struct fetch *f, long status)
         f->next = NEXT_FOLLOW;
         return SG_ERR_PENDING;
     }
+    if (f->head.bad_length)
+        return fail(f, SG_ERR_FETCH, false, "the source does not say readably how long it is");
     if (status == 200)
         return accept_body(f, 0);
     if (f->ranged && status == 206 && continues(f))

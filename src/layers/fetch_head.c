@@ -52,6 +52,18 @@ static void read_range(struct fetch_head *h, const char *value, size_t len)
     h->range_total = total;
 }
 
+static void read_length(struct fetch_head *h, const char *value, size_t len)
+{
+    uint64_t length;
+    if (sg_str_to_u64(value, len, INT64_MAX, &length) != SG_OK ||
+        (h->has_length && length != h->length)) {
+        h->bad_length = true;
+        return;
+    }
+    h->has_length = true;
+    h->length = length;
+}
+
 void fetch_head_line(struct fetch_head *h, const char *line, size_t len)
 {
     const char *colon = memchr(line, ':', len);
@@ -80,7 +92,7 @@ void fetch_head_line(struct fetch_head *h, const char *line, size_t len)
     } else if (IS("transfer-encoding")) {
         h->transfer_encoded = true;
     } else if (IS("content-length")) {
-        h->has_length = sg_str_to_u64(value, n, INT64_MAX, &h->length) == SG_OK;
+        read_length(h, value, n);
     } else if (IS("content-range")) {
         read_range(h, value, n);
     } else if (IS("retry-after")) {

@@ -14,7 +14,7 @@ struct fetch_head {
     char last_modified[32], date[32];
     char disposition[1024];
     bool transfer_encoded;
-    bool has_length;
+    bool has_length, bad_length; /* bad: not a number, or two that differ */
     uint64_t length;
     bool has_range; /* a well-formed Content-Range with a first byte */
     uint64_t range_first, range_last;

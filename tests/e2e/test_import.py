@@ -188,9 +188,12 @@ class ImportCase(support.DaemonCase):
         if detail:
             self.assertIn(detail, upload["error"]["detail"])
         self.assertIsNone(upload["asset"])
-        staged = os.path.join("incoming", upload_id)
-        self.assertNotIn(staged, self.daemon.files("incoming"))
+        self.unstaged(upload_id)
         return upload
+
+    def unstaged(self, upload_id):
+        """The file goes after the row says so, never before."""
+        eventually(lambda: f"incoming/{upload_id}" not in self.daemon.files("incoming"), 5, "no staged file")
 
 
 class Import(ImportCase):
@@ -507,8 +510,7 @@ class Import(ImportCase):
             self.assertTrue(began.wait(20 * support.SLOW))
             self.cancel(upload_id)
             self.assertTrue(gone.wait(20 * support.SLOW))
-            eventually(lambda upload_id=upload_id: f"incoming/{upload_id}" not in self.daemon.files("incoming"), 5,
-                       "no staged file")
+            self.unstaged(upload_id)
             self.assertEqual(len(self.source.requests(path)), 1)
         eventually(lambda: self.daemon.metric("imports_running") == 0, 10, "no import running")
 

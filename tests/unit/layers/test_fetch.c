@@ -401,9 +401,11 @@ static void bounds_what_it_keeps(void **state)
     fetch_head_line(&h, line, strlen(line));
     assert_true(h.location_too_long);
     fetch_head_line(&h, "Content-Length: -1", 18);
-    assert_false(h.has_length);
+    assert_true(!h.has_length && h.bad_length);
     fetch_head_line(&h, "Content-Length: 12\r\n", 20);
     assert_true(h.has_length && h.length == 12);
+    fetch_head_line(&h, "Content-Length: 12\r\n", 20);
+    assert_true(h.bad_length); /* for the first one */
     fetch_head_line(&h, "Retry-After: 7\r\n", 16);
     assert_int_equal(h.retry_after_ms, 7000);
     fetch_head_line(&h, "Retry-After: 99999999\r\n", 23);
