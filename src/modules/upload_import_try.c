@@ -72,13 +72,6 @@ static enum sg_error open_append(struct import_try *t)
     return err;
 }
 
-/* A staged file of which nothing counts is of no use: it may be longer than what comes now. */
-static void drop_staged(struct import_try *t)
-{
-    if (sg_blob_discard(t->svc->blobs, t->job->id) != SG_OK)
-        sg_warn_log("import", "staged file of %s could not be removed", t->job->id);
-}
-
 /* ---- what the source says ---- */
 
 struct note {
@@ -111,10 +104,7 @@ static enum sg_error start_over(struct import_try *t)
 {
     upload_append_close(&t->append);
     enum sg_error err = sg_db_write(t->svc->db, start_over_rows, t->job->id);
-    if (err != SG_OK)
-        return err;
-    drop_staged(t);
-    return open_append(t);
+    return err == SG_OK ? open_append(t) : err;
 }
 
 static enum sg_error check_quota(struct import_try *t, uint64_t more)
@@ -294,8 +284,6 @@ static enum sg_error try_once(struct import_try *t)
         err = SG_ERR_GONE;
     if (err != SG_OK)
         return err;
-    if (t->row->f.offset_bytes == 0)
-        drop_staged(t);
     err = open_append(t);
     if (err != SG_OK)
         return err == SG_ERR_CONFLICT ? SG_ERR_GONE : err;
@@ -354,7 +342,8 @@ static enum sg_error give_up(struct import_try *t, enum sg_error why)
     sg_info_log("import", "import %s failed: %s", t->job->id, f.move.detail);
     upload_count_failed(SG_UPLOAD_IMPORT);
     upload_hash_forget(t->svc->uploads, t->job->id);
-    drop_staged(t);
+    if (sg_blob_discard(t->svc->blobs, t->job->id) != SG_OK)
+        sg_warn_log("import", "staged file of %s stays until the next start", t->job->id);
     return SG_OK;
 }
 

@@ -180,6 +180,8 @@ class ImportCase(support.DaemonCase):
         client = (daemon or self.daemon).anonymous
         self.assertEqual(client.get(path_of(asset["playback"]["source"])).body, body)
         self.assertEqual(client.get(path_of(asset["playback"]["hls"])).status, 200)
+        file = os.path.join((daemon or self.daemon).data, "assets", upload_id[-2:], upload_id, "source")
+        self.assertEqual(os.path.getsize(file), len(body))
         return asset
 
     def failed(self, upload_id, slug, detail=None, **kwargs):
@@ -490,12 +492,11 @@ class Import(ImportCase):
     def test_cancelled_while_it_runs(self):
         """Whether the source still sends or has stopped to: it is hung up on."""
         for trickle in (True, False):
-            began, gone = threading.Event(), threading.Event()
-            def slow(handler, _, trickle=trickle, began=began, gone=gone):
+            before, gone = self.daemon.metric("import_bytes_total"), threading.Event()
+            def slow(handler, _, trickle=trickle, gone=gone):
                 handler.head(200, len(self.film))
                 handler.wfile.write(self.film[:50000])
                 handler.wfile.flush()
-                began.set()
                 handler.connection.settimeout(0.1)
                 with contextlib.suppress(OSError):
                     while not handler.server.released.is_set():
@@ -507,9 +508,11 @@ class Import(ImportCase):
                 gone.set()
             path, url = self.path(slow)
             upload_id = self.begin(url)
-            self.assertTrue(began.wait(20 * support.SLOW))
+            eventually(lambda before=before: self.daemon.metric("import_bytes_total") >= before + 50000, 10, "bytes")
+            if not trickle:
+                eventually(lambda upload_id=upload_id: self.show(upload_id)["received_bytes"] == 50000, 10, "a commit")
             self.cancel(upload_id)
-            self.assertTrue(gone.wait(20 * support.SLOW))
+            self.assertTrue(gone.wait(5 * support.SLOW))  # well before it counts as stalled
             self.unstaged(upload_id)
             self.assertEqual(len(self.source.requests(path)), 1)
         eventually(lambda: self.daemon.metric("imports_running") == 0, 10, "no import running")
