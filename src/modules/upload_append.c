@@ -38,16 +38,23 @@ struct upload_append {
 
 /* ---- opening ---- */
 
-/* What lies behind the durable prefix was never acknowledged (a broken body with a checksum, one
- * that was superseded). An upload whose size is not known yet may end before it. */
-static enum sg_error cut_tail(int fd, uint64_t offset)
+/* Bytes of broken bodies lie behind the durable prefix. Those within the size will be written
+ * again; those behind it would become part of the asset: an upload of deferred length may end
+ * before them. While it lasts nobody newer begins, whose bytes there may count already. */
+static enum sg_error cut_tail(struct upload_append *a)
 {
-    uint64_t size;
-    enum sg_error err = sg_fs_size(fd, &size);
-    if (err != SG_OK || size <= offset)
+    uint64_t size, end = a->has_size ? a->size_bytes : a->received;
+    enum sg_error err = upload_claim_enter(a->claim);
+    if (err != SG_OK)
         return err;
-    err = sg_fs_truncate(fd, offset);
-    return err == SG_OK ? sg_fs_fdatasync(fd) : err;
+    err = sg_fs_size(a->fd, &size);
+    if (err == SG_OK && size > end) {
+        err = sg_fs_truncate(a->fd, end);
+        if (err == SG_OK)
+            err = sg_fs_fdatasync(a->fd);
+    }
+    upload_claim_leave(a->claim);
+    return err;
 }
 
 static enum sg_error take_over(struct upload_append *a, const struct upload_append_params *p,
@@ -67,7 +74,7 @@ static enum sg_error take_over(struct upload_append *a, const struct upload_appe
     a->received = a->committed = a->written_back = f->offset_bytes;
     err = upload_open_staged(p->svc, f, &a->fd);
     if (err == SG_OK)
-        err = cut_tail(a->fd, f->offset_bytes);
+        err = cut_tail(a);
     if (err != SG_OK)
         return err == SG_ERR_NOT_FOUND ? SG_ERR_IO : err;
     struct sg_sha256 *sha = upload_hash_take(p->svc->uploads, a->id, a->received);

@@ -124,7 +124,7 @@ class TusClient(TusCase):
         """Retries, because what an aborted request brought may be stored after its successor asked how far it is."""
         path = clip("bframes")
         url, said = self.upload(path, abort_seed=SEED, aborts=25,
-                                options={"retryDelays": [0] * 50, "chunkSize": 128 * 1024})
+                                options={"retryDelays": [0] * 50, "chunkSize": 32 * 1024})
         self.check_asset(url, read(path))
         self.assertEqual(sum("aborted" in what for what in said), 25)
 

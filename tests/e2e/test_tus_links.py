@@ -1,5 +1,7 @@
 """tus over links that hang, break off or lie, and across restarts of the daemon."""
+import random
 import socket
+import threading
 import time
 
 import support
@@ -45,11 +47,44 @@ class Links(TusCase):
         for i in range(30):
             at = self.offset(url)
             hung.append(self.hanging(url, at, len(data) - at, data[at:at + 1000 + i]))
-        at = self.offset(url)
-        answer = self.patch(url, at, data[at:])
-        while answer.status == 409:  # the one before was still on its way
-            answer = self.patch(url, int(answer.header("Upload-Offset")), data[int(answer.header("Upload-Offset")):])
-        self.check_asset(url, data, answer)
+        def push():
+            """Until the last of the others has begun: whoever comes later takes over."""
+            at = self.offset(url)
+            answer = self.patch(url, at, data[at:])
+            return answer if answer.status not in (409, 503) else None
+        self.check_asset(url, data, eventually(push, 20, "the last word"))
+
+    def test_many_at_once(self):
+        """Clients that all believe the upload to be theirs: whatever one of them is told stays true."""
+        data = read(clip("bframes"))
+        url = self.create(len(data))
+        told, wrong = [0], []
+
+        def push(seed):
+            rng = random.Random(seed)
+            while not wrong:
+                least = max(told)
+                at = self.offset(url)
+                if at < least:
+                    wrong.append(f"HEAD said {at} after {least} was acknowledged")
+                if at == len(data):
+                    return
+                size = rng.randint(1, 60_000)
+                verified = {"Upload_Checksum": checksum("md5", data[at:at + size])} if rng.random() < 0.5 else {}
+                answer = self.patch(url, at, data[at:at + size], **verified)
+                if answer.status == 204:
+                    told.append(int(answer.header("Upload-Offset")))
+                elif answer.status not in (409, 503):  # 503: too many wait for the one that commits
+                    wrong.append((answer.status, answer.body))
+        pushers = [threading.Thread(target=push, args=(seed,)) for seed in range(6)]
+        for pusher in pushers:
+            pusher.start()
+        for pusher in pushers:
+            pusher.join(60 * support.SLOW)
+        self.assertEqual(wrong, [])
+        self.assertFalse(any(pusher.is_alive() for pusher in pushers))
+        eventually(lambda: self.patch(url, len(data), b"").header("Content-Location"), 20, "the asset")
+        self.check_asset(url, data)
 
     def test_a_wrong_offset_breaks_nobody_off(self):
         data = read(clip("short"))

@@ -54,6 +54,7 @@ class TusCase(support.DaemonCase):
         """The asset of a complete upload holds exactly the data. Its JSON."""
         path = "/api/v1/assets/" + url.rpartition("/")[2]
         if answer is not None:
+            self.assertIn(answer.status, (201, 204), answer.body)
             self.assertEqual(answer.header("Content-Location"), path)
         asset = self.admin.get(path)
         self.assertEqual(asset.status, 200, asset.body)
