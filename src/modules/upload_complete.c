@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "streamgate/base/fs.h"
 #include "streamgate/base/log.h"
 #include "streamgate/base/metrics.h"
 #include "streamgate/store/audit_store.h"
@@ -143,6 +144,19 @@ static void tell(struct completing *k, const char *action, const char *result)
                                        .request_id = k->c->request_id};
 }
 
+/* The file is as long as the upload. What lies behind never counted, and is not under the hash. */
+static enum sg_error fit_file(struct upload_file *f)
+{
+    uint64_t size;
+    enum sg_error err = sg_fs_size(f->fd, &size);
+    if (err != SG_OK || size == f->size_bytes)
+        return err;
+    if (size < f->size_bytes || f->in_place)
+        return SG_ERR_IO;
+    f->synced = false;
+    return sg_fs_truncate(f->fd, f->size_bytes);
+}
+
 /* Wherever an earlier try or run left the file. */
 static enum sg_error open_file(struct completing *k)
 {
@@ -156,6 +170,8 @@ static enum sg_error open_file(struct completing *k)
         err = sg_blob_open(f->svc->blobs, f->id, &f->fd);
         f->in_place = err == SG_OK;
     }
+    if (err == SG_OK)
+        err = fit_file(f);
     return err == SG_ERR_NOT_FOUND ? SG_ERR_IO : err;
 }
 

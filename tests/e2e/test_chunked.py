@@ -533,6 +533,18 @@ class Chunked(support.DaemonCase):
     def inode(self, asset_id):
         return os.stat(os.path.join(self.daemon.data, "assets", asset_id[-2:], asset_id, "source")).st_ino
 
+    def test_a_file_ends_where_the_upload_does(self):
+        """Bytes that got behind the end, however they did, are under no hash: they stay out of the asset."""
+        data = content("short")
+        upload = create(self.admin, data, 100 * KIB)
+        send(self.admin, upload, data)
+        with open(os.path.join(self.daemon.data, "incoming", upload["id"]), "ab") as file:
+            file.write(b"more")
+        asset = complete(self.admin, upload).json()
+        source = os.path.join(self.daemon.data, "assets", asset["id"][-2:], asset["id"], "source")
+        self.assertEqual(os.path.getsize(source), len(data))
+        self.assertEqual(support.sha256_file(source).hexdigest(), sha256(data))
+
     def test_equal_content_is_stored_once(self):
         data = content("silent")
         raw = self.uploaded(clip("silent"))
