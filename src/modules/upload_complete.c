@@ -55,6 +55,14 @@ static enum sg_error tx_begin(struct sg_db_conn *c, void *arg)
     return err != SG_OK ? err : sg_asset_insert(c, &k->fields, NULL, 0);
 }
 
+/* The same before the file is looked at, which takes long: many may be told no for as long as their
+ * owner has too much. */
+static enum sg_error read_quota(struct sg_db_conn *c, void *arg)
+{
+    const struct completing *k = arg;
+    return upload_quota_commit(c, sg_services_config(k->c->svc), k->row->f.owner, 0);
+}
+
 static enum sg_error tx_done(struct sg_db_conn *c, void *arg)
 {
     struct completing *k = arg;
@@ -325,8 +333,14 @@ static enum sg_error complete_row(struct completing *k)
         snprintf(k->c->why, sizeof k->c->why, "not all bytes are there");
         return SG_ERR_CONFLICT;
     }
-    enum sg_error err = open_file(k);
-    return err != SG_OK ? err : make(k);
+    enum sg_error err = sg_db_read(k->c->svc->db, read_quota, k);
+    if (err == SG_OK)
+        err = open_file(k);
+    if (err == SG_OK)
+        err = make(k);
+    if (err == SG_ERR_QUOTA)
+        snprintf(k->c->why, sizeof k->c->why, "This would exceed your quota");
+    return err;
 }
 
 enum sg_error upload_complete(struct upload_completion *c)

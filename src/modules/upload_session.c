@@ -268,7 +268,6 @@ enum sg_error upload_sync_staged(struct sg_services *svc, int fd, bool first)
 /* ---- each second ---- */
 
 #define EXPIRE_BATCH 64
-#define RESUME_EVERY_S 5
 
 struct id_batch {
     char ids[EXPIRE_BATCH][SG_ULID_SIZE];
@@ -314,67 +313,92 @@ static void expire(void *arg)
 {
     struct sg_services *svc = arg;
     struct id_batch b = {.now_ms = sg_clock_wall_ms()};
-    if (sg_db_read(svc->db, read_expired, &b) != SG_OK)
-        return;
-    for (size_t i = 0; i < b.n; i++)
-        expire_one(svc, b.ids[i], b.now_ms);
+    if (sg_db_read(svc->db, read_expired, &b) == SG_OK)
+        for (size_t i = 0; i < b.n; i++)
+            expire_one(svc, b.ids[i], b.now_ms);
+    atomic_store(&svc->uploads->expiring, false);
 }
 
-/* The daemon was killed before it made the asset, or the storage failed then. */
-static enum sg_error add_full(void *arg, const struct sg_upload *u)
+/* ---- what is owed ---- */
+
+#define RESUME_EVERY_S 5u
+#define RESUME_PAUSE_MAX_S 60u
+
+struct owed {
+    char (*ids)[SG_ULID_SIZE];
+    size_t n, cap;
+};
+
+static enum sg_error add_owed(void *arg, const struct sg_upload *u)
 {
-    struct id_batch *b = arg;
-    if (is_owed_an_asset(&u->f) && b->n < EXPIRE_BATCH)
-        memcpy(b->ids[b->n++], u->f.id, SG_ULID_SIZE);
+    struct owed *o = arg;
+    if (!is_owed_an_asset(&u->f))
+        return SG_OK;
+    if (o->n == o->cap) {
+        size_t cap = o->cap != 0 ? 2 * o->cap : EXPIRE_BATCH;
+        void *grown = reallocarray(o->ids, cap, SG_ULID_SIZE);
+        if (grown == NULL)
+            return SG_ERR_NO_MEMORY;
+        o->ids = grown;
+        o->cap = cap;
+    }
+    memcpy(o->ids[o->n++], u->f.id, SG_ULID_SIZE);
     return SG_OK;
 }
 
-static enum sg_error read_full(struct sg_db_conn *c, void *arg)
+static enum sg_error read_owed(struct sg_db_conn *c, void *arg)
 {
-    return sg_upload_each_open(c, add_full, arg);
+    return sg_upload_each_open(c, add_owed, arg);
 }
 
-struct resumption {
-    struct sg_services *svc;
-    char id[SG_ULID_SIZE];
-};
-
-static void resume_one(void *arg)
+/* The daemon was killed before it made the asset, or the storage failed then. False: it was tried,
+ * and failed. */
+static bool resume_one(struct sg_services *svc, const char *id)
 {
-    struct resumption *r = arg;
     struct upload_claim *claim = NULL;
-    if (upload_claim_try(r->svc->uploads->claims, r->id, UPLOAD_SLOT_ALL, &claim) == SG_OK) {
-        struct upload_completion c = {.svc = r->svc, .id = r->id, .claim = claim};
-        enum sg_error err = upload_complete(&c);
-        if (err == SG_OK)
-            sg_info_log("upload", "upload %s, whole since before, is an asset now", r->id);
-        else
-            sg_debug_log("upload", "upload %s, whole since before: %s", r->id, sg_error_title(err));
-        upload_claim_release(&claim);
-    }
-    free(r);
+    if (upload_claim_try(svc->uploads->claims, id, UPLOAD_SLOT_ALL, &claim) != SG_OK)
+        return true; /* somebody is at it */
+    struct upload_completion c = {.svc = svc, .id = id, .claim = claim};
+    enum sg_error err = upload_complete(&c);
+    if (err == SG_OK)
+        sg_info_log("upload", "upload %s, whole since before, is an asset now", id);
+    else
+        sg_debug_log("upload", "upload %s, whole since before: %s", id, sg_error_title(err));
+    upload_claim_release(&claim);
+    /* A quota is looked at before the file is. */
+    return err == SG_OK || err == SG_ERR_QUOTA || err == SG_ERR_SUPERSEDED;
 }
 
-static void resume_full(struct sg_services *svc)
+/* One after the other, on one blocking thread: each may read a whole file. What fails is tried less
+ * and less often. */
+static void resume_owed(void *arg)
 {
-    struct id_batch b = {0};
-    if (sg_db_read(svc->db, read_full, &b) != SG_OK)
-        return;
-    for (size_t i = 0; i < b.n; i++) {
-        struct resumption *r = malloc(sizeof *r);
-        if (r == NULL)
-            return;
-        r->svc = svc;
-        memcpy(r->id, b.ids[i], SG_ULID_SIZE);
-        if (sg_pool_submit(svc->blocking, resume_one, r) != SG_OK)
-            free(r);
-    }
+    struct sg_services *svc = arg;
+    struct sg_upload_memory *m = svc->uploads;
+    struct owed o = {0};
+    bool failed = sg_db_read(svc->db, read_owed, &o) != SG_OK;
+    for (size_t i = 0; i < o.n && !atomic_load(&svc->draining); i++)
+        failed |= !resume_one(svc, o.ids[i]);
+    free(o.ids);
+    unsigned pause_s = failed ? 2 * m->resume_pause_s : 0;
+    pause_s = pause_s > RESUME_EVERY_S ? pause_s : RESUME_EVERY_S;
+    m->resume_pause_s = pause_s < RESUME_PAUSE_MAX_S ? pause_s : RESUME_PAUSE_MAX_S;
+    atomic_store(&m->resume_in_s, m->resume_pause_s - 1);
+    atomic_store(&m->resuming, false);
 }
 
 void upload_sessions_tick(struct sg_services *svc)
 {
-    if (sg_pool_submit(svc->blocking, expire, svc) != SG_OK)
-        sg_warn_log("upload", "the expiry of uploads waits for the next second");
-    if (svc->uploads->ticks++ % RESUME_EVERY_S == 0)
-        resume_full(svc);
+    struct sg_upload_memory *m = svc->uploads;
+    if (!atomic_exchange(&m->expiring, true) && sg_pool_submit(svc->blocking, expire, svc) != SG_OK)
+        atomic_store(&m->expiring, false); /* the next second, then */
+    if (atomic_load(&m->resuming))
+        return;
+    if (atomic_load(&m->resume_in_s) > 0) {
+        atomic_fetch_sub(&m->resume_in_s, 1);
+        return;
+    }
+    atomic_store(&m->resuming, true);
+    if (sg_pool_submit(svc->blocking, resume_owed, svc) != SG_OK)
+        atomic_store(&m->resuming, false);
 }

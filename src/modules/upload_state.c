@@ -266,3 +266,22 @@ enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *
     }
     return SG_OK;
 }
+
+enum sg_error upload_quota_grow(struct sg_db_conn *c, const struct sg_config *cfg,
+                                const char *owner, uint64_t more)
+{
+    uint64_t max_bytes = sg_config_uint(cfg, SG_SET_quota_max_bytes);
+    uint64_t max_in_flight = sg_config_uint(cfg, SG_SET_quota_max_in_flight);
+    if (max_bytes == 0 && max_in_flight == 0)
+        return SG_OK;
+    struct sg_usage u;
+    enum sg_error err = sg_usage_get(c, owner, &u);
+    if (err != SG_OK)
+        return err;
+    if (over(u.asset_bytes + u.reserved_bytes, more, max_bytes) ||
+        over(u.reserved_bytes, more, max_in_flight)) {
+        sg_metric_add(SG_METRIC_QUOTA_EXCEEDED, 0, 1);
+        return SG_ERR_QUOTA;
+    }
+    return SG_OK;
+}

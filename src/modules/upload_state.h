@@ -20,7 +20,10 @@ struct upload_user;
 
 struct sg_upload_memory {
     struct upload_claims *claims;
-    unsigned ticks;                 /* the ticker's */
+    /* One of each at a time, however slow the storage is. */
+    _Atomic bool expiring, resuming;
+    _Atomic unsigned resume_in_s;   /* until the next resumption; the ticker's while none runs */
+    unsigned resume_pause_s;        /* the resumption's */
     struct upload_imports *imports; /* the import rows' own (upload_import.h) */
     pthread_mutex_t lock;           /* guards the two tables below */
     struct upload_prefix_hash *hashes[UPLOAD_HASHES];
@@ -56,6 +59,9 @@ void upload_quota_drop(struct sg_upload_memory *s, const char *owner, uint64_t b
  * check together. QUOTA. */
 enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *cfg,
                                   const char *owner, uint64_t bytes) SG_NODISCARD;
+/* In the transaction that makes an unfinished upload hold more than it did. QUOTA. */
+enum sg_error upload_quota_grow(struct sg_db_conn *c, const struct sg_config *cfg,
+                                const char *owner, uint64_t more) SG_NODISCARD;
 /* Room for need more bytes beside storage.min_free. NO_SPACE. */
 enum sg_error upload_space(struct sg_services *svc, uint64_t need) SG_NODISCARD;
 
