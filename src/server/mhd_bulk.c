@@ -22,6 +22,9 @@
 
 #define PIECE_BYTES ((size_t)256 << 10)
 #define KEPT_BUFFERS 16u
+/* Pieces that wait for their hash, of all connections together; with more, bodies come in through
+ * the library's buffers, which are never kept, and are hashed where they are received. */
+#define BUFFERS_MAX 512u
 
 /* ---- buffers, given back by whichever thread is through with them ---- */
 
@@ -31,14 +34,15 @@ struct bulk_buf {
     uint8_t bytes[PIECE_BYTES];
 };
 
-static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the two below */
+static pthread_mutex_t spare_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the three below */
 static struct bulk_buf *spare;
-static unsigned n_spare;
+static unsigned n_spare, n_used;
 
 static void release(struct sg_buf *buf)
 {
     struct bulk_buf *b = (struct bulk_buf *)buf;
     pthread_mutex_lock(&spare_lock);
+    n_used--;
     if (n_spare < KEPT_BUFFERS) {
         b->next = spare;
         spare = b;
@@ -52,19 +56,25 @@ static void release(struct sg_buf *buf)
 static struct bulk_buf *buffer(void)
 {
     pthread_mutex_lock(&spare_lock);
-    struct bulk_buf *b = spare;
+    bool room = n_used < BUFFERS_MAX;
+    n_used += room;
+    struct bulk_buf *b = room ? spare : NULL;
     if (b) {
         spare = b->next;
         n_spare--;
     }
     pthread_mutex_unlock(&spare_lock);
-    if (!b) {
+    if (room && !b) {
         b = malloc(sizeof(*b));
     }
     if (b) {
         b->buf.data = b->bytes;
         b->buf.release = release;
         atomic_init(&b->buf.refs, 1);
+    } else if (room) {
+        pthread_mutex_lock(&spare_lock);
+        n_used--;
+        pthread_mutex_unlock(&spare_lock);
     }
     return b;
 }
