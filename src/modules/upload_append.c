@@ -19,12 +19,13 @@
 
 struct upload_append {
     struct sg_services *svc;
-    char id[SG_ULID_SIZE];
+    char id[SG_ULID_SIZE], owner[SG_ULID_SIZE];
     struct upload_claim *claim;
     int fd;
     bool all_or_nothing;
-    _Atomic bool
-        failed; /* a sync or commit failed: on this descriptor another would prove nothing */
+    bool meets_quota;
+    /* enum sg_error: why a sync or commit failed; on this descriptor another would prove nothing */
+    _Atomic int failed;
     bool has_size;
     uint64_t size_bytes;
     uint64_t received, written_back;
@@ -69,8 +70,10 @@ static enum sg_error take_over(struct upload_append *a, const struct upload_appe
     const struct sg_upload_fields *f = &(*row)->f;
     if (f->state != SG_UPLOAD_ACTIVE || (p->has_offset && p->offset != f->offset_bytes))
         return SG_ERR_CONFLICT;
+    memcpy(a->owner, f->owner, SG_ULID_SIZE);
     a->has_size = f->has_size;
     a->size_bytes = f->size_bytes;
+    a->meets_quota = p->meets_quota && !f->has_size;
     a->received = a->committed = a->written_back = f->offset_bytes;
     err = upload_open_staged(p->svc, f, &a->fd);
     if (err == SG_OK)
@@ -112,14 +115,18 @@ uint64_t upload_append_received(const struct upload_append *a)
 /* ---- commits ---- */
 
 struct offset_write {
-    const char *id;
-    uint64_t offset, now_ms, expires_ms;
+    const struct upload_append *a;
+    uint64_t offset, more, now_ms, expires_ms;
 };
 
 static enum sg_error write_offset(struct sg_db_conn *c, void *arg)
 {
-    struct offset_write *w = arg;
-    return sg_upload_set_offset(c, w->id, w->offset, w->now_ms, w->expires_ms);
+    const struct offset_write *w = arg;
+    enum sg_error err = SG_OK;
+    if (w->a->meets_quota)
+        err = upload_quota_grow(c, sg_services_config(w->a->svc), w->a->owner, w->more);
+    return err != SG_OK ? err
+                        : sg_upload_set_offset(c, w->a->id, w->offset, w->now_ms, w->expires_ms);
 }
 
 /* Everything below `to` was written. */
@@ -127,9 +134,9 @@ static enum sg_error commit_to(struct upload_append *a, uint64_t to)
 {
     pthread_mutex_lock(&a->lock);
     bool first = a->committed == 0;
-    bool nothing = a->committed == to;
+    uint64_t more = to - a->committed;
     pthread_mutex_unlock(&a->lock);
-    if (nothing)
+    if (more == 0)
         return SG_OK;
     enum sg_error err = upload_claim_enter(a->claim);
     if (err != SG_OK)
@@ -137,13 +144,13 @@ static enum sg_error commit_to(struct upload_append *a, uint64_t to)
     uint64_t start = sg_clock_mono_ns();
     err = upload_sync_staged(a->svc, a->fd, first);
     sg_metric_observe_ns(SG_METRIC_UPLOAD_FINISH_SYNC, 0, sg_clock_mono_ns() - start);
-    struct offset_write w = {.id = a->id, .offset = to, .now_ms = sg_clock_wall_ms()};
+    struct offset_write w = {.a = a, .offset = to, .more = more, .now_ms = sg_clock_wall_ms()};
     w.expires_ms = upload_expiry_ms(a->svc, w.now_ms);
     if (err == SG_OK)
         err = sg_db_write(a->svc->db, write_offset, &w);
     upload_claim_leave(a->claim);
     if (err != SG_OK) {
-        atomic_store(&a->failed, true);
+        atomic_store(&a->failed, (int)err);
         return err;
     }
     pthread_mutex_lock(&a->lock);
@@ -193,7 +200,8 @@ static void start_commit(struct upload_append *a)
 enum sg_error upload_append_commit(struct upload_append *a)
 {
     wait_idle(a);
-    return atomic_load(&a->failed) ? SG_ERR_IO : commit_to(a, a->received);
+    enum sg_error failed = (enum sg_error)atomic_load(&a->failed);
+    return failed != SG_OK ? failed : commit_to(a, a->received);
 }
 
 /* ---- early writeback ---- */
@@ -241,7 +249,9 @@ enum sg_error upload_append_write(struct upload_append *a, struct sg_buf *buf, c
 {
     if (a->has_size && len > a->size_bytes - a->received)
         return SG_ERR_TOO_LARGE;
-    enum sg_error err = atomic_load(&a->failed) ? SG_ERR_IO : write_claimed(a, data, len);
+    enum sg_error err = (enum sg_error)atomic_load(&a->failed);
+    if (err == SG_OK)
+        err = write_claimed(a, data, len);
     if (err != SG_OK)
         return err; /* what was written before still counts, and the hash is over just that */
     if (a->hasher != NULL)
@@ -273,7 +283,7 @@ enum sg_error upload_append_complete(struct upload_append *a, struct upload_comp
 /* The hash of a prefix that is durable, and in nobody else's hands, is worth keeping. */
 static void keep_hash(struct upload_append *a)
 {
-    if (a->hasher == NULL || atomic_load(&a->failed) || a->received != a->committed ||
+    if (a->hasher == NULL || atomic_load(&a->failed) != SG_OK || a->received != a->committed ||
         upload_claim_enter(a->claim) != SG_OK)
         return;
     struct sg_sha256 *sha = sg_hasher_take(a->hasher);

@@ -15,6 +15,7 @@ struct upload_append_params {
     uint64_t offset; /* where the client believes the end to be; not given: wherever it is */
     bool
         all_or_nothing; /* nothing of the body counts until commit (a checksum is to be verified) */
+    bool meets_quota;   /* while the size is not known: each commit; QUOTA ends the body */
 };
 
 /* Takes the upload over from whoever appends to it, then reads the row: *row (also on CONFLICT,

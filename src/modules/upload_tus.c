@@ -94,19 +94,23 @@ static enum sg_error tus_head(struct sg_request *req, struct sg_response *res)
 /* ---- PATCH ---- */
 
 struct size_write {
-    const char *id;
-    uint64_t size_bytes;
+    const struct sg_config *cfg;
+    const char *id, *owner;
+    uint64_t size_bytes, more;
 };
 
 static enum sg_error write_size(struct sg_db_conn *c, void *arg)
 {
     const struct size_write *w = arg;
-    return sg_upload_set_size(c, w->id, w->size_bytes);
+    enum sg_error err = upload_quota_grow(c, w->cfg, w->owner, w->more);
+    return err != SG_OK ? err : sg_upload_set_size(c, w->id, w->size_bytes);
 }
 
 /* Upload-Length with a PATCH: for an upload whose length was deferred. */
-static enum sg_error settle_length(struct sg_request *req, struct tus_state *t, uint64_t offset)
+static enum sg_error settle_length(struct sg_request *req, struct tus_state *t,
+                                   const struct sg_upload_fields *f)
 {
+    const uint64_t offset = f->offset_bytes;
     uint64_t max = sg_config_uint(sg_services_config(req->svc), SG_SET_upload_max_size);
     if (!t->has_length || (t->has_size && t->length == t->size_bytes))
         return SG_OK;
@@ -123,11 +127,17 @@ static enum sg_error settle_length(struct sg_request *req, struct tus_state *t, 
         return sg_request_fail(req, SG_ERR_TOO_LARGE, "Content-Length",
                                "must not be more than what is missing");
     enum sg_error err = upload_quota_check(req, t->length - offset, false);
-    struct size_write w = {.id = t->id, .size_bytes = t->length};
+    struct size_write w = {.cfg = sg_services_config(req->svc),
+                           .id = t->id,
+                           .owner = f->owner,
+                           .size_bytes = t->length,
+                           .more = t->length - offset};
     if (err == SG_OK)
         err = sg_db_write(req->svc->db, write_size, &w);
     if (err == SG_ERR_CONFLICT)
         return sg_request_fail(req, err, "Upload-Length", "another request changed the upload");
+    if (err == SG_ERR_QUOTA && req->fail_detail == NULL)
+        return sg_request_fail(req, err, NULL, "This would exceed your quota");
     t->has_size = true;
     t->size_bytes = t->length;
     return err;
@@ -172,9 +182,9 @@ static enum sg_error open_patch(struct sg_request *req, struct tus_state *t, uin
     t->has_size = f->has_size;
     t->size_bytes = f->size_bytes;
     t->settled = f->state == SG_UPLOAD_DONE;
-    sg_upload_free(&row);
     if (err == SG_OK)
-        err = settle_length(req, t, offset);
+        err = settle_length(req, t, f);
+    sg_upload_free(&row);
     /* One that is complete is told so again: the answer to its last bytes may have been lost. */
     if (err == SG_OK && t->settled && !tus_has_body(req)) {
         t->begun_at = offset;

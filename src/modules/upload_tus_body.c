@@ -88,7 +88,8 @@ static enum sg_error open_append(struct sg_request *req, struct tus_state *t, ui
                                                 .id = t->id,
                                                 .has_offset = true,
                                                 .offset = offset,
-                                                .all_or_nothing = t->has_checksum};
+                                                .all_or_nothing = t->has_checksum,
+                                                .meets_quota = true};
     struct sg_upload *row = NULL;
     enum sg_error err = upload_append_open(&params, &row, &t->append);
     if (err == SG_ERR_CONFLICT && row != NULL && row->f.offset_bytes != offset)
@@ -137,6 +138,8 @@ enum sg_error tus_body_data(struct sg_request *req, const uint8_t *data, size_t 
         return sg_request_fail(req, err, NULL, "the body goes beyond the end of the upload");
     if (err == SG_ERR_NO_SPACE)
         return sg_request_fail(req, err, NULL, "the storage is full");
+    if (err == SG_ERR_QUOTA)
+        return sg_request_fail(req, err, NULL, "This would exceed your quota");
     return err;
 }
 
@@ -191,6 +194,8 @@ static enum sg_error finish(struct sg_request *req, struct sg_response *res, str
     enum sg_error err = verify(req, t);
     if (err == SG_OK)
         err = upload_append_commit(t->append);
+    if (err == SG_ERR_QUOTA)
+        return sg_request_fail(req, err, NULL, "This would exceed your quota");
     if (err != SG_OK)
         return err;
     uint64_t offset = upload_append_received(t->append);

@@ -1,4 +1,6 @@
 """tus 1.0.0: the protocol and each extension word for word, and what must be refused."""
+import concurrent.futures
+import contextlib
 import email.utils
 import os
 import re
@@ -437,6 +439,63 @@ class Quota(TusCase):
         answer = creator.request("POST", BASE, headers={**TUS, "Upload-Concat": f"final;{first} {second}"})
         self.assertEqual(answer.status, 201, answer.body)
         self.assertEqual(creator.request("DELETE", padding, headers=TUS).status, 204)
+
+
+    def test_quota_of_unknown_length(self):
+        """Neither the body nor the upload says how long it gets: it ends where the quota does."""
+        creator = self.daemon.client("creator", "tus-quota-unknown")
+        url = self.create(None, creator, Upload_Defer_Length="1")
+        piece = b"x" * (1 << 20)
+        with Raw(self.daemon.port) as raw:
+            self.raw_patch(raw, url, 0, "Transfer-Encoding: chunked", creator.key)
+            with contextlib.suppress(ConnectionError):
+                for _ in range(20):
+                    raw.send(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+                raw.send("0\r\n\r\n")
+            status, _, body = raw.read_response()
+        self.assertEqual(status, 507, body)
+        self.assertIn(b"quota-exceeded", body)
+        self.assertLessEqual(int(self.head(url, creator).header("Upload-Offset")), 1 << 20)
+        self.assertEqual(creator.request("DELETE", url, headers=TUS).status, 204)
+
+    def test_deferred_lengths_at_once(self):
+        """Of uploads that say their lengths together only as many may as the quota has room for."""
+        creator = self.daemon.client("creator", "tus-quota-together")
+        urls = [self.create(None, creator, Upload_Defer_Length="1") for _ in range(16)]
+        with concurrent.futures.ThreadPoolExecutor(len(urls)) as pool:
+            answers = list(pool.map(lambda url: self.patch(url, 0, b"", creator, Upload_Length=str(1 << 19)), urls))
+        self.assertEqual(sorted(answer.status for answer in answers), [204] * 2 + [507] * 14)
+
+
+class Owed(TusCase):
+    """Whole uploads whose owner has too much for another asset."""
+
+    def read_bytes(self):
+        with open(f"/proc/{self.daemon.process.pid}/io", encoding="ascii") as file:
+            return int(file.readline().split()[1])
+
+    def again(self, **settings):
+        self.daemon.stop()
+        self.daemon.settings.update(settings)
+        self.daemon.start()
+        type(self).admin, type(self).anonymous = self.daemon.admin, self.daemon.anonymous
+
+    def test_they_are_not_read_in_vain(self):
+        data = read(clip("heavy"))
+        self.uploaded(clip("short"))
+        url = self.create(len(data))
+        self.assertEqual(self.patch(url, 0, data[:-1]).status, 204)
+        self.again(**{"quota.max_assets": "1"})
+        self.assertProblem(self.patch(url, len(data) - 1, data[-1:]), 507, "quota-exceeded")
+        self.assertEqual(self.offset(url), len(data))
+        refused, start = self.daemon.metric("quota_exceeded_total"), self.read_bytes()
+        eventually(lambda: self.daemon.metric("quota_exceeded_total") >= refused + 2, 30, "two more tries")
+        self.assertLess(self.read_bytes() - start, len(data))
+        self.again(**{"quota.max_assets": "2"})
+        path = "/api/v1/assets/" + url.rpartition("/")[2]
+        eventually(lambda: self.admin.get(path).status == 200 and self.admin.get(path).json()["status"] == "ready",
+                   20, "the asset, now that there is room")
+        self.check_asset(url, data)
 
 
 class Crossing(TusCase):
