@@ -207,7 +207,8 @@ static uint64_t expire_waiting(struct sg_dispatcher *d)
     while (expired != NULL) {
         struct sg_media_node *node = expired;
         expired = node->next;
-        finish_error(node, SG_ERR_MEDIA_WORKER, "The media process does not start");
+        /* Says nothing about the file. */
+        finish_error(node, SG_ERR_UNAVAILABLE, "The media process does not start");
     }
     return next;
 }
@@ -301,8 +302,8 @@ static void conclude(struct sg_dispatcher *d, struct sg_media_node *node, struct
     case SG_ERR_CANCELLED:
         if (o->lost && requeue(d, node))
             break;
-        if (o->lost)
-            finish_error(node, SG_ERR_MEDIA_WORKER, "The media process failed");
+        if (o->lost) /* it never reached one */
+            finish_error(node, SG_ERR_UNAVAILABLE, "The media process failed");
         else
             finish_error(node, SG_ERR_CANCELLED, "The server is stopping");
         break;

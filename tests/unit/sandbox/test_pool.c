@@ -25,6 +25,25 @@ static void crashes_cost_one_call(void **state)
     assert_null(pool);
 }
 
+/* A call that no process ever saw says nothing about its file. */
+static void no_process_is_not_the_files_fault(void **state)
+{
+    const struct sg_media_pool_params params = {
+        .workers = 1,
+        .exe = "/nowhere/streamgate",
+        .memory_bytes = TEST_MEMORY,
+        .max_reply_bytes = TEST_MAX_REPLY,
+        .timeout_ms = 200,
+    };
+    struct sg_media_pool *pool = NULL;
+    (void)state;
+    assert_int_equal(sg_media_pool_create(&params, &pool), SG_OK);
+    struct result r = call_op(pool, OP_ECHO);
+    assert_int_equal(r.err, SG_ERR_UNAVAILABLE);
+    assert_true(r.message[0] != '\0');
+    sg_media_pool_destroy(&pool);
+}
+
 static void hangs_end_at_their_deadline(void **state)
 {
     static const uint32_t ops[] = {OP_HANG, OP_SPIN};
@@ -352,6 +371,7 @@ int main(int argc, char **argv)
         return status;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(crashes_cost_one_call),
+        cmocka_unit_test(no_process_is_not_the_files_fault),
         cmocka_unit_test(hangs_end_at_their_deadline),
         cmocka_unit_test(lies_cost_one_call),
         cmocka_unit_test(an_unasked_message_ends_the_process),
