@@ -62,6 +62,9 @@ void sgav_source_close(struct sgav_source **source);
  * together; nothing has changed, and the demuxer has to read it all. NO_MEMORY. */
 enum sg_error sgav_plain_open(struct sgav_source *source,
                               const struct sg_media_limits *limits) SG_NODISCARD;
+/* What libavformat works out for decoders of H.264; nothing else heeds it, and it is a pass over
+ * all samples. */
+void sgav_plain_set_delay(const struct sgav_source *source, AVStream *stream);
 /* av_open.c: the demuxer on source->io, hardened. */
 enum sg_error sgav_demuxer_open(struct sgav_source *source, const struct sg_media_limits *limits,
                                 char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;

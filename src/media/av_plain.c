@@ -20,8 +20,14 @@ static void set_derived(AVStream *stream, const struct iso_track *track)
             (int64_t)(track->media_bytes * 8 * track->timescale / (uint64_t)stream->duration);
     if (track->edit_end < stream->duration)
         stream->duration = track->edit_end;
-    if (par->codec_id == AV_CODEC_ID_H264 && track->reorders && par->video_delay <= 0)
-        par->video_delay = track->reorder_depth;
+}
+
+void sgav_plain_set_delay(const struct sgav_source *s, AVStream *stream)
+{
+    const struct iso_track *track = s->movie ? s->tracks[stream->index] : NULL;
+    AVCodecParameters *par = stream->codecpar;
+    if (track && track->reorders && par->codec_id == AV_CODEC_ID_H264 && par->video_delay <= 0)
+        par->video_delay = iso_reorder_depth(track);
 }
 
 static struct iso_track *track_of(const struct iso_movie *movie, const AVStream *stream)
@@ -89,7 +95,7 @@ enum sg_error sgav_plain_open(struct sgav_source *s, const struct sg_media_limit
     int64_t len = s->iso.moov_len - BOX_HEADER;
     if (!s->iso.plain || len <= 0 || len > MOOV_MAX)
         return SG_ERR_UNSUPPORTED_MEDIA;
-    uint8_t *moov = malloc((size_t)len);
+    uint8_t *moov = iso_alloc((size_t)len);
     if (!moov)
         return SG_ERR_NO_MEMORY;
     struct iso_movie *movie = NULL;

@@ -221,6 +221,7 @@ enum sg_error sgav_render_poster(struct sgav_source *source, const struct media_
     if (!p.stream)
         return SG_ERR_NOT_FOUND;
     p.target = av_rescale_q((int64_t)call->time_ms, (AVRational){1, 1000}, p.stream->time_base);
+    sgav_plain_set_delay(source, p.stream);
     enum sg_error err = sgav_codec_open(p.stream, call->limits.max_pixels, &p.decoder);
     p.packet = av_packet_alloc();
     p.frame = av_frame_alloc();

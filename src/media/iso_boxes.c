@@ -98,7 +98,7 @@ static bool read_sizes(struct iso_span stsz, struct iso_span stz2, struct iso_ta
 }
 
 /* One description, of a kind whose samples are just what the tables say. */
-static bool plain_description(struct iso_span stsd, bool video, struct iso_tables *t)
+static bool plain_description(struct iso_span stsd, bool video)
 {
     static const char pictures[][5] = {"avc1", "avc3", "hvc1", "hev1", "av01"};
     static const char sounds[][5] = {"mp4a", "Opus", ".mp3", "ac-3", "ec-3", "fLaC"};
@@ -106,7 +106,6 @@ static bool plain_description(struct iso_span stsd, bool video, struct iso_table
         iso_u32(stsd.p + FULL_HEADER + 4) > stsd.len - FULL_HEADER - 4)
         return false;
     const uint8_t *type = stsd.p + FULL_HEADER + 4 + 4;
-    t->wants_depth = memcmp(type, "avc", 3) == 0;
     const char(*list)[5] = video ? pictures : sounds;
     size_t n = video ? sizeof(pictures) / 5 : sizeof(sounds) / 5;
     for (size_t i = 0; i < n; i++)
@@ -151,7 +150,7 @@ static bool read_stbl(struct iso_span in, struct iso_track *track, struct iso_ta
     t->wide_chunks = found[CO64].p;
     struct iso_span chunks = t->wide_chunks ? found[CO64] : found[STCO];
     return more == 0 && found[STSD].p && found[STTS].p && found[STSC].p && chunks.p &&
-           !(found[CO64].p && found[STCO].p) && plain_description(found[STSD], track->video, t) &&
+           !(found[CO64].p && found[STCO].p) && plain_description(found[STSD], track->video) &&
            read_table(found[STTS], FULL_HEADER, 8, &t->stts) &&
            read_table(found[CTTS], FULL_HEADER, 8, &t->ctts) &&
            read_table(found[STSS], FULL_HEADER, 4, &t->stss) &&

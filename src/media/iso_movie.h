@@ -52,7 +52,6 @@ struct iso_track {
     uint64_t media_bytes;       /* of all samples, also those the edit leaves out */
     int64_t edit_end;           /* the edits' durations in all; INT64_MAX without an edit list */
     bool reorders;              /* has composition offsets */
-    int reorder_depth;          /* H.264: how many samples a decoder must hold back */
     /* Payloads in moov that iso_movie_hide hides. */
     struct iso_span hidden[ISO_HIDDEN_MAX];
     unsigned n_hidden;
@@ -63,6 +62,10 @@ struct iso_movie {
     struct iso_track *tracks;
 };
 
+/* Memory for tables of a long film, for free(): in huge pages where the kernel has them, as a third
+ * of the time went into faulting in small ones. NULL: none. */
+void *iso_alloc(size_t size);
+
 /* moov: payload of the box, which must outlive iso_movie_hide. Samples lie within [0, file_size);
  * no track has more than max_samples. NO_MEMORY; UNSUPPORTED_MEDIA: see above. */
 enum sg_error iso_movie_read(const uint8_t *moov, size_t len, uint64_t file_size,
@@ -71,5 +74,8 @@ enum sg_error iso_movie_read(const uint8_t *moov, size_t len, uint64_t file_size
  * that another reader finds the tracks described but empty. */
 void iso_movie_hide(const struct iso_movie *movie, uint8_t *moov);
 void iso_movie_free(struct iso_movie **movie);
+/* How far samples move when they are put in order of presentation: what a decoder must hold back
+ * that is not told by its bytes. */
+int iso_reorder_depth(const struct iso_track *track);
 
 #endif

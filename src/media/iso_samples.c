@@ -2,6 +2,7 @@
  * leaves of it. Nothing is added up that was not bounded first: a track has at most 2^27 samples,
  * of durations below 2^31 and composition offsets below 2^29. */
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "iso_tables.h"
 
@@ -18,7 +19,10 @@ struct run {
 
 static struct run run_of(const struct iso_table *table)
 {
-    return (struct run){.row = table->p, .end = table->p + (size_t)table->rows * 8};
+    struct run r = {.row = table->p, .end = table->p};
+    if (table->rows)
+        r.end += (size_t)table->rows * 8;
+    return r;
 }
 
 /* false at the end of the table. Counts of nothing were refused. */
@@ -348,9 +352,8 @@ static bool apply_edit(const struct iso_tables *t, int32_t shift, struct iso_tra
     return e.begun;
 }
 
-/* How far samples move when they are put in order of presentation, by insertion into the last
- * REORDER_MAX. */
-static int reorder_depth(const struct iso_track *track)
+/* By insertion into the last REORDER_MAX. */
+int iso_reorder_depth(const struct iso_track *track)
 {
     int64_t last[REORDER_MAX + 1];
     int depth = 0;
@@ -377,6 +380,17 @@ static int reorder_depth(const struct iso_track *track)
     return depth;
 }
 
+void *iso_alloc(size_t size)
+{
+    static const size_t huge = 2 << 20;
+    if (size < huge || size > SIZE_MAX - huge)
+        return malloc(size ? size : 1);
+    void *p = aligned_alloc(huge, (size + huge - 1) / huge * huge);
+    if (p)
+        (void)madvise(p, size / huge * huge, MADV_HUGEPAGE); /* what fails to help does no harm */
+    return p;
+}
+
 enum sg_error iso_samples_make(const struct iso_tables *t, uint64_t file_size,
                                struct iso_track *track)
 {
@@ -385,7 +399,7 @@ enum sg_error iso_samples_make(const struct iso_tables *t, uint64_t file_size,
     if (t->n == 0 || t->n > SAMPLES_MAX || one_tick || (!track->video && t->ctts.rows) ||
         !durations_fit(t) || !offsets_fit(t, &shift) || !chunks_fit(t) || !keys_fit(t))
         return SG_ERR_UNSUPPORTED_MEDIA;
-    struct iso_sample *samples = malloc((size_t)t->n * sizeof(*samples));
+    struct iso_sample *samples = iso_alloc((size_t)t->n * sizeof(*samples));
     if (!samples)
         return SG_ERR_NO_MEMORY;
     track->samples = samples;
@@ -397,6 +411,5 @@ enum sg_error iso_samples_make(const struct iso_tables *t, uint64_t file_size,
         track->samples = NULL;
         return SG_ERR_UNSUPPORTED_MEDIA;
     }
-    track->reorder_depth = t->wants_depth && track->reorders ? reorder_depth(track) : 0;
     return SG_OK;
 }

@@ -17,7 +17,6 @@ struct iso_tables {
     uint32_t sample_size;  /* of all alike; 0: in sizes */
     uint32_t size_bits;    /* of a row of sizes: 4, 8, 16, 32 */
     uint32_t n;            /* samples */
-    bool wants_depth;      /* the codec tells its reordering badly: iso_track.reorder_depth */
     bool edited;           /* what follows counts */
     int64_t edit_empty;    /* before the edit, in the movie's scale */
     int64_t edit_start;    /* in the track's scale */

@@ -250,8 +250,10 @@ static void damaged(const char *args, unsigned times, unsigned *taken)
         bool plain;
         off_t at = begin + 8 + (off_t)(next_random(&seed) % (uint64_t)(end - begin - 8));
         assert_int_equal(pread(fd, &was, 1, at), 1);
-        is = next_random(&seed) % 2 ? (uint8_t)(was ^ (1u << next_random(&seed) % 8))
-                                    : (uint8_t)next_random(&seed);
+        if (next_random(&seed) % 2)
+            is = (uint8_t)(was ^ (1u << next_random(&seed) % 8));
+        else
+            is = (uint8_t)next_random(&seed);
         assert_int_equal(pwrite(fd, &is, 1, at), 1);
         if (!same_file(fd, INDEX, &plain))
             fail_msg("%s: byte %lld of moov, 0x%02x instead of 0x%02x", args,
