@@ -23,7 +23,7 @@
 
 #include "startup.h"
 
-#define SYNC_THREADS 4
+#define SYNC_THREADS 16
 #define SWEEP_EVERY_TICKS 60
 
 struct retired {
