@@ -13,11 +13,12 @@
 struct part {
     char id[SG_ULID_SIZE];
     uint64_t size_bytes;
+    struct upload_claim *claim; /* so that its bytes go into one whole only, and count once */
 };
 
 struct joining {
     struct part *parts; /* arena */
-    size_t n;
+    size_t n, most;     /* those read so far; room */
     uint64_t size_bytes;
     const char *list; /* ids, separated by spaces; arena */
 };
@@ -38,6 +39,25 @@ static enum sg_error refuse(struct sg_request *req, enum sg_error err, const cha
     return sg_request_fail(req, err, "Upload-Concat", "%s: %s", id, why);
 }
 
+/* The row is the requester's; it is read again, as it may have gone into a whole meanwhile. */
+static enum sg_error claim_part(struct sg_request *req, struct part *part, struct sg_upload **row)
+{
+    struct sg_upload *again = NULL;
+    enum sg_error err =
+        upload_claim_try(req->svc->uploads->claims, (*row)->f.id, UPLOAD_SLOT_ALL, &part->claim);
+    if (err == SG_OK)
+        err = upload_get(req->svc, (*row)->f.id, &again);
+    sg_upload_free(row);
+    *row = again;
+    return err == SG_ERR_NOT_FOUND ? SG_ERR_CONFLICT : err;
+}
+
+static void release_parts(struct joining *j)
+{
+    for (size_t i = 0; j->parts != NULL && i < j->most; i++)
+        upload_claim_release(&j->parts[i].claim);
+}
+
 /* One part: the requester's, whole, and not named before (its bytes would count twice). */
 static enum sg_error read_part(struct sg_request *req, struct joining *j, const char *id)
 {
@@ -50,6 +70,10 @@ static enum sg_error read_part(struct sg_request *req, struct joining *j, const 
     enum sg_error err = upload_load(req, id, UPLOAD_KIND_BIT(SG_UPLOAD_TUS_PARTIAL), &row);
     if (err == SG_ERR_NOT_FOUND)
         return refuse(req, SG_ERR_INVALID, id, "is no partial upload");
+    if (err == SG_OK)
+        err = claim_part(req, &j->parts[j->n], &row);
+    if (err == SG_ERR_CONFLICT)
+        return refuse(req, err, id, "is in use by another request");
     if (err != SG_OK)
         return err;
     const struct sg_upload_fields *f = &row->f;
@@ -74,10 +98,11 @@ static enum sg_error read_parts(struct sg_request *req, const struct tus_state *
 {
     uint64_t most = sg_config_uint(sg_services_config(req->svc), SG_SET_upload_max_tus_parts);
     size_t n = count_urls(t->urls);
+    *j = (struct joining){0};
     if (n > most)
         return sg_request_fail(req, SG_ERR_INVALID, "Upload-Concat", "must name at most %llu parts",
                                (unsigned long long)most);
-    *j = (struct joining){.parts = sg_arena_zalloc(req->arena, n * sizeof *j->parts)};
+    *j = (struct joining){.parts = sg_arena_zalloc(req->arena, n * sizeof *j->parts), .most = n};
     char *list = sg_arena_alloc(req->arena, n * SG_ULID_SIZE);
     if (j->parts == NULL || list == NULL)
         return SG_ERR_NO_MEMORY;
@@ -173,24 +198,22 @@ static enum sg_error make(struct sg_request *req, struct sg_response *res, struc
     return upload_add_timing(req, res, &c.t);
 }
 
-enum sg_error tus_concatenate(struct sg_request *req, struct sg_response *res, struct tus_state *t)
+/* The parts are read and claimed. */
+static enum sg_error join_and_make(struct sg_request *req, struct sg_response *res,
+                                   struct tus_state *t, const struct joining *j)
 {
-    struct joining j = {0};
     struct sg_upload_fields f;
     struct upload_claim *claim = NULL;
-    enum sg_error err = read_parts(req, t, &j);
-    if (err != SG_OK)
-        return err;
     upload_fill(req, &t->edit, &f);
     f.kind = SG_UPLOAD_TUS_FINAL;
     f.filename = t->filename;
     f.metadata = t->metadata;
-    f.parts = j.list;
+    f.parts = j->list;
     f.has_size = true;
-    f.size_bytes = f.offset_bytes = j.size_bytes;
+    f.size_bytes = f.offset_bytes = j->size_bytes;
     memcpy(t->id, f.id, sizeof t->id);
     t->kind = f.kind;
-    err = join(req, &j, f.id);
+    enum sg_error err = join(req, j, f.id);
     if (err != SG_OK && sg_blob_discard(req->svc->blobs, f.id) != SG_OK)
         sg_warn_log("upload", "staged file %s stays until the next start", f.id);
     if (err == SG_ERR_NO_SPACE)
@@ -201,8 +224,19 @@ enum sg_error tus_concatenate(struct sg_request *req, struct sg_response *res, s
         return err;
     err = make(req, res, t, &f, claim);
     upload_claim_release(&claim);
-    if (err != SG_OK)
-        return err;
-    remove_parts(req, &j);
-    return tus_add_asset(req, res, t->id);
+    return err;
+}
+
+enum sg_error tus_concatenate(struct sg_request *req, struct sg_response *res, struct tus_state *t)
+{
+    struct joining j = {0};
+    enum sg_error err = read_parts(req, t, &j);
+    if (err == SG_OK)
+        err = join_and_make(req, res, t, &j);
+    if (err == SG_OK) {
+        remove_parts(req, &j);
+        err = tus_add_asset(req, res, t->id);
+    }
+    release_parts(&j);
+    return err;
 }

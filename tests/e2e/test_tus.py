@@ -4,6 +4,7 @@ import contextlib
 import email.utils
 import os
 import re
+import threading
 import time
 
 import support
@@ -354,6 +355,24 @@ class Extensions(TusCase):
         for part in urls[1:]:
             self.assertEqual(self.head(part).status, 404)
         self.assertGone(url, *urls)
+
+    def test_concatenated_once(self):
+        """Of several that join the same parts at once, one does: their bytes would count for nobody the second time."""
+        data = read(clip("short"))
+        for _ in range(5):
+            urls, answers, before = self.parts(data, (1000, 2000)), [], len(self.daemon.ready_assets())
+            joiners = [threading.Thread(target=lambda urls=urls, answers=answers: answers.append(self.concat(urls)))
+                       for _ in range(4)]
+            for joiner in joiners:
+                joiner.start()
+            for joiner in joiners:
+                joiner.join()
+            done = [answer for answer in answers if answer.status == 201]
+            self.assertEqual(len(done), 1, [answer.status for answer in answers])
+            for answer in answers:
+                self.assertIn(answer.status, (201, 400, 409), answer.body)
+            self.check_asset(path_of(done[0].header("Location")), data, done[0])
+            self.assertEqual(len(self.daemon.ready_assets()), before + 1)
 
     def test_concatenation_is_refused(self):
         data = read(clip("short"))
