@@ -1,6 +1,6 @@
-/* See iso_movie.h: samples from tables. One pass over all tables at once, then what the edit list
- * leaves of it. Nothing is added up that was not bounded first: a track has at most 2^27 samples,
- * of durations below 2^31 and composition offsets below 2^29. */
+/* See iso_movie.h: samples from tables, then what the edit list leaves of them. Nothing is added up
+ * that was not bounded first: a track has at most 2^27 samples, of durations below 2^31 and
+ * composition offsets below 2^29. */
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -10,35 +10,6 @@ enum { SAMPLES_MAX = 1 << 27, REORDER_MAX = 16 };
 
 /* Composition offsets beyond this are taken for damage by libavformat. */
 static const int32_t OFFSET_MAX = 1 << 28;
-
-/* Where the pass is in a table of runs: (count, value). */
-struct run {
-    const uint8_t *row, *end;
-    uint32_t left, value;
-};
-
-static struct run run_of(const struct iso_table *table)
-{
-    struct run r = {.row = table->p, .end = table->p};
-    if (table->rows)
-        r.end += (size_t)table->rows * 8;
-    return r;
-}
-
-/* false at the end of the table. Counts of nothing were refused. */
-static inline bool run_next(struct run *r, uint32_t *value)
-{
-    if (r->left == 0) {
-        if (r->row == r->end)
-            return false;
-        r->left = iso_u32(r->row);
-        r->value = iso_u32(r->row + 4);
-        r->row += 8;
-    }
-    r->left--;
-    *value = r->value;
-    return true;
-}
 
 /* Every run counts something, and all together count the samples. */
 static bool runs_fit(const struct iso_table *table, uint32_t samples)
@@ -130,76 +101,91 @@ static inline uint32_t size_at(const struct iso_tables *t, uint32_t i)
     }
 }
 
-struct pass {
-    struct iso_tables t;
-    uint64_t file_size;
-    struct run stts, ctts;
-    uint32_t next_key; /* number, from 1, of the next sync sample; all are when stss has no rows */
-    uint32_t key_row;  /* of stss, after it */
-    int64_t dts;
-    int32_t shift;
-    uint64_t bytes; /* of all samples so far */
-};
+/* The columns are filled one after the other: each loop is short enough for registers. Tables were
+ * found to fit, so that every sample gets everything. */
 
-static void next_key(struct pass *p)
+static void set_decode_times(const struct iso_tables *t, int64_t dts, struct iso_sample *out)
 {
-    p->next_key = p->key_row < p->t.stss.rows ? iso_u32(p->t.stss.p + (size_t)p->key_row * 4) : 0;
-    p->key_row++;
+    for (uint32_t row = 0; row < t->stts.rows; row++) {
+        const uint8_t *p = t->stts.p + (size_t)row * 8;
+        uint32_t count = iso_u32(p), duration = iso_u32(p + 4);
+        for (; count; count--, dts += duration)
+            out++->dts = dts;
+    }
 }
 
-/* `count` samples that lie next to each other from pos on: out[i] on. */
-static bool make_chunk(struct pass *p, uint64_t pos, uint32_t i, uint32_t count,
-                       struct iso_sample *out)
+static void set_shifts(const struct iso_tables *t, int32_t shift, struct iso_sample *out)
 {
-    if (count > p->t.n - i || pos > p->file_size)
-        return false;
-    bool all_keys = p->t.stss.rows == 0, offsets = p->t.ctts.rows;
-    uint64_t first = pos, room = p->file_size - pos;
-    for (uint32_t end = i + count; i < end; i++) {
-        uint32_t size = size_at(&p->t, i), duration = 0, offset = 0, key = 0;
-        if (size == 0 || size > ISO_SIZE_MAX || size > room || !run_next(&p->stts, &duration) ||
-            (offsets && !run_next(&p->ctts, &offset)))
+    for (uint32_t i = 0; t->ctts.rows == 0 && i < t->n; i++)
+        out[i].shift = shift;
+    for (uint32_t row = 0; row < t->ctts.rows; row++) {
+        const uint8_t *p = t->ctts.p + (size_t)row * 8;
+        uint32_t count = iso_u32(p);
+        int32_t offset = (int32_t)iso_u32(p + 4) + shift;
+        for (; count; count--)
+            out++->shift = offset;
+    }
+}
+
+/* After the sizes. */
+static void set_keys(const struct iso_tables *t, struct iso_sample *out)
+{
+    for (uint32_t i = 0; t->stss.rows == 0 && i < t->n; i++)
+        out[i].size |= ISO_KEY;
+    for (uint32_t row = 0; row < t->stss.rows; row++)
+        out[iso_u32(t->stss.p + (size_t)row * 4) - 1].size |= ISO_KEY;
+}
+
+/* Samples [i, end), which lie next to each other from pos on. */
+static bool set_chunk(const struct iso_tables *t, uint32_t i, uint32_t end, uint64_t pos,
+                      uint64_t room, struct iso_sample *out)
+{
+    for (; i < end; i++) {
+        uint32_t size = size_at(t, i);
+        if (size == 0 || size > ISO_SIZE_MAX || size > room)
             return false;
-        if (all_keys || i + 1 == p->next_key) {
-            key = ISO_KEY;
-            next_key(p);
-        }
-        out[i].dts = p->dts;
         out[i].pos = (int64_t)pos;
-        out[i].shift = (int32_t)offset + p->shift;
-        out[i].size = size | key;
+        out[i].size = size;
         pos += size;
         room -= size;
-        p->dts += duration;
     }
-    p->bytes += p->file_size - room - first;
     return true;
+}
+
+static bool set_places(const struct iso_tables *t, uint64_t file_size, struct iso_sample *out)
+{
+    const uint8_t *stsc = t->stsc.p, *stsc_end = stsc + (size_t)t->stsc.rows * 12;
+    uint32_t count = 0, made = 0, next = 1;
+    if (file_size > INT64_MAX)
+        file_size = INT64_MAX;
+    for (uint32_t i = 0; i < t->chunks.rows; i++) {
+        if (i + 1 == next) {
+            count = iso_u32(stsc + 4);
+            stsc += 12;
+            next = stsc < stsc_end ? iso_u32(stsc) : 0;
+        }
+        uint64_t pos = t->wide_chunks ? iso_u64(t->chunks.p + (size_t)i * 8)
+                                      : iso_u32(t->chunks.p + (size_t)i * 4);
+        if (count > t->n - made || pos > file_size ||
+            !set_chunk(t, made, made + count, pos, file_size - pos, out))
+            return false;
+        made += count;
+    }
+    return made == t->n;
 }
 
 static bool make_all(const struct iso_tables *t, uint64_t file_size, int32_t shift,
                      struct iso_track *track)
 {
-    struct pass p = {.t = *t,
-                     .file_size = file_size < INT64_MAX ? file_size : INT64_MAX,
-                     .stts = run_of(&t->stts),
-                     .ctts = run_of(&t->ctts),
-                     .dts = -(int64_t)shift,
-                     .shift = shift};
-    uint32_t row = 0, count = 0, made = 0;
-    next_key(&p);
-    for (uint32_t i = 0; i < t->chunks.rows; i++) {
-        if (row < t->stsc.rows && iso_u32(t->stsc.p + (size_t)row * 12) == i + 1) {
-            count = iso_u32(t->stsc.p + (size_t)row * 12 + 4);
-            row++;
-        }
-        const uint8_t *at = t->chunks.p + (size_t)i * (t->wide_chunks ? 8 : 4);
-        uint64_t pos = t->wide_chunks ? iso_u64(at) : iso_u32(at);
-        if (!make_chunk(&p, pos, made, count, track->samples))
-            return false;
-        made += count;
-    }
-    track->media_bytes = p.bytes;
-    return made == t->n;
+    struct iso_sample *samples = track->samples;
+    if (!set_places(t, file_size, samples))
+        return false;
+    for (uint32_t i = 0; i < t->n; i++)
+        track->media_bytes += samples[i].size;
+    set_keys(t, samples);
+    set_decode_times(t, -(int64_t)shift, samples);
+    set_shifts(t, shift, samples);
+    return true;
 }
 
 /* a * b / c to the nearest, halves up; every factor is at most 2^48. */
