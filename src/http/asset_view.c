@@ -62,7 +62,7 @@ json_t *sg_playback_json(struct sg_request *req, const struct sg_asset_entry *e,
     }
     int bad = set_url(obj, "hls", base, ready && ix->fmp4 ? "master.m3u8" : NULL);
     bad |= set_url(obj, "hls_ts", base, ready && ix->ts ? "master-ts.m3u8" : NULL);
-    bad |= json_object_set_new(obj, "dash", json_null());
+    bad |= set_url(obj, "dash", base, ready && ix->fmp4 ? "manifest.mpd" : NULL);
     bad |= set_url(obj, "poster", base,
                    ready && sg_media_index_video(ix) != NULL ? "poster.jpg" : NULL);
     bad |= json_object_set_new(obj, "storyboard", json_null());

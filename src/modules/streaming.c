@@ -13,10 +13,12 @@
 #include "streamgate/base/log.h"
 #include "streamgate/base/metrics.h"
 #include "streamgate/http/asset_view.h"
+#include "streamgate/media/dash.h"
 #include "streamgate/media/playlist.h"
 #include "streamgate/modules/modules.h"
 
 #define TYPE_M3U8 "application/vnd.apple.mpegurl"
+#define TYPE_MPD "application/dash+xml"
 #define KEY_SIZE 96
 
 enum kind { KIND_MASTER, KIND_PLAYLIST, KIND_INIT, KIND_SEGMENT, KIND_POSTER, KIND_SOURCE, KINDS };
@@ -219,6 +221,29 @@ static enum sg_error get_master(struct sg_request *req, struct sg_response *res)
 static enum sg_error get_master_ts(struct sg_request *req, struct sg_response *res)
 {
     return get_master_in(req, res, true);
+}
+
+static enum sg_error get_dash(struct sg_request *req, struct sg_response *res)
+{
+    struct sg_asset_entry *e;
+    enum sg_error err = open_asset(req, &e);
+    if (err != SG_OK)
+        return err;
+    err = check_form(req, e, false);
+    if (err != SG_OK)
+        goto out;
+    struct content c = {.kind = KIND_MASTER, .type = TYPE_MPD};
+    make_key(&c, e->asset->f.id, "manifest", "mpd", 0);
+    struct sg_buf *buf = sg_content_peek(req->svc->content, c.key, c.key_len);
+    if (buf == NULL && (err = sg_dash_manifest(e->index, &buf)) == SG_OK) {
+        sg_metric_add(SG_METRIC_STREAM_BUILDS, kind_builds[c.kind], 1);
+        sg_content_fill(req->svc->content, c.key, c.key_len, SG_OK, buf);
+    }
+    if (err == SG_OK)
+        err = answer(req, res, e->asset, &c, buf);
+out:
+    sg_asset_entry_unref(e);
+    return err;
 }
 
 static enum sg_error find_track(struct sg_request *req, const struct sg_asset_entry *e, bool ts,
@@ -522,6 +547,8 @@ static const struct sg_route routes[] = {
      .summary = "HLS master playlist, fragmented MP4", .response_type = TYPE_M3U8},
     {PLAYBACK, .path = "/stream/{id}/master-ts.m3u8", .handle = get_master_ts,
      .summary = "HLS master playlist, MPEG-TS", .response_type = TYPE_M3U8},
+    {PLAYBACK, .path = "/stream/{id}/manifest.mpd", .handle = get_dash, .summary = "DASH manifest",
+     .response_type = TYPE_MPD},
     {PLAYBACK, .path = "/stream/{id}/{rendition}/index.m3u8", .handle = get_playlist,
      .summary = "HLS media playlist, fragmented MP4", .response_type = TYPE_M3U8},
     {PLAYBACK, .path = "/stream/{id}/{rendition}/index-ts.m3u8", .handle = get_playlist_ts,
