@@ -1,6 +1,6 @@
 /* RFC 9457 problem details: the only writer of error bodies. Invariants: a body is always produced,
- * even out of memory; 5xx bodies tell nothing of the inside; internal codes leave as
- * internal-error. */
+ * even out of memory; 5xx bodies tell nothing of the inside, but for what is the client's own to
+ * mend; internal codes leave as internal-error. */
 #include <jansson.h>
 #include <string.h>
 
@@ -55,6 +55,13 @@ static int add_reason(json_t *body, const struct sg_request *req)
     return failed;
 }
 
+/* A quota, a full disk and a source elsewhere are no secrets of the inside. */
+static bool tells_reason(const struct sg_request *req, enum sg_error err)
+{
+    bool open = err == SG_ERR_QUOTA || err == SG_ERR_NO_SPACE || err == SG_ERR_FETCH;
+    return sg_error_status(err) < 500 || (open && req->fail_detail != NULL);
+}
+
 static json_t *problem_body(const struct sg_request *req, enum sg_error err)
 {
     const unsigned status = sg_error_status(err);
@@ -63,12 +70,12 @@ static json_t *problem_body(const struct sg_request *req, enum sg_error err)
         json_object_set_new(body, "type", json_sprintf("%s%s", TYPE_PREFIX, sg_error_slug(err)));
     failed |= json_object_set_new(body, "title", json_string(sg_error_title(err)));
     failed |= json_object_set_new(body, "status", json_integer((json_int_t)status));
-    if (status >= 500)
+    if (tells_reason(req, err))
+        failed |= add_reason(body, req);
+    else
         failed |= json_object_set_new(
             body, "detail",
             json_string("The request was not completed; its request_id stands in the log."));
-    else
-        failed |= add_reason(body, req);
     if (is_text(req->id) && req->id[0] != '\0')
         failed |= json_object_set_new(body, "request_id", json_string(req->id));
     if (failed) {

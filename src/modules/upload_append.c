@@ -257,12 +257,12 @@ enum sg_error upload_append_write(struct upload_append *a, struct sg_buf *buf, c
     if (a->hasher != NULL)
         sg_hasher_update(a->hasher, buf, data, len);
     a->received += len;
+    if (!a->all_or_nothing)
+        start_commit(a);
     if (a->received - a->written_back < WRITEBACK_BYTES)
         return SG_OK;
     upload_start_writeback(a->svc, a->fd, a->written_back, a->received);
     a->written_back = a->received;
-    if (!a->all_or_nothing)
-        start_commit(a);
     return upload_space(a->svc, 0);
 }
 
