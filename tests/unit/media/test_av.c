@@ -129,6 +129,8 @@ static void poster_is_turned_and_never_enlarged(void **state)
     assert_int_equal(sg_media_index_video(b.index)->rotation,
                      270); /* the matrix turns anticlockwise */
     assert_int_equal(sg_media_index_video(b.index)->display_height, 160);
+    assert_false(b.index->ts); /* players do not turn pictures there */
+    assert_int_equal(sg_media_index_video(b.index)->segments[0].bytes_ts, 0);
     static const struct {
         uint32_t width;
         unsigned w, h;
@@ -149,6 +151,33 @@ static void poster_is_turned_and_never_enlarged(void **state)
         assert_int_equal(w, cases[i].w);
         assert_in_range(h, cases[i].h - 2, cases[i].h + 2);
     }
+    close_bench(&b);
+}
+
+/* Segments of a second. Key frames a little farther apart, all but the first open: there is no
+ * other place to cut. Then key frames at 0, 1.4, 1.8, 3.2, 3.6 and 5.0 s of 5.4: those that begin a
+ * loop are closed, and soon enough. */
+static void open_groups_are_avoided_or_told(void **state)
+{
+    (void)state;
+    struct bench b;
+    char args[512];
+    open_bench(&b, "-f lavfi -t 4 -i testsrc2=s=160x90:r=25 -c:v libx264 -preset ultrafast "
+                   "-threads 1 -pix_fmt yuv420p -g 26 -bf 3 -b_strategy 0 -x264-params open-gop=1");
+    assert_false(b.index->independent);
+    assert_int_equal(sg_media_index_video(b.index)->n_segments, 4);
+    close_bench(&b);
+    snprintf(args, sizeof(args),
+             "-f lavfi -t 1.8 -i testsrc2=s=160x90:r=25 -c:v libx264 -preset ultrafast -threads 1 "
+             "-pix_fmt yuv420p -g 35 -bf 3 -b_strategy 0 -x264-params open-gop=1 -f mp4 %s/other "
+             "&& ffmpeg -nostdin -v error -y -stream_loop 2 -i %s/other -c copy",
+             dir, dir);
+    open_bench(&b, args);
+    const struct sg_track *video = sg_media_index_video(b.index);
+    assert_true(b.index->independent);
+    assert_int_equal(video->n_segments, 3);
+    assert_int_equal(video->segments[1].start, (int64_t)video->timescale * 9 / 5);
+    assert_int_equal(video->segments[2].start, (int64_t)video->timescale * 18 / 5);
     close_bench(&b);
 }
 
@@ -303,6 +332,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(film_is_described_and_cut),
         cmocka_unit_test(poster_is_turned_and_never_enlarged),
+        cmocka_unit_test(open_groups_are_avoided_or_told),
         cmocka_unit_test(audio_alone_has_no_poster),
         cmocka_unit_test(limits_hold),
         cmocka_unit_test(every_truncation_is_refused),
