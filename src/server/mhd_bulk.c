@@ -10,7 +10,8 @@
  * other sockets, heads, small or chunked bodies, and clients so slow that there is never more than
  * a little to be had.
  *
- * Invariants: never a byte beyond the end of the body is taken; `owed` bytes were delivered but not
+ * Invariants: never a byte beyond the end of the body is taken; no byte is delivered while one
+ * before it stands in the library's buffer; `owed` bytes were delivered but not
  * yet told; a connection is in the table only while its own thread is in its body. The table is the
  * one mutable global here, as recv() knows nothing but a descriptor. */
 #include <errno.h>
@@ -194,6 +195,7 @@ static ssize_t plain(struct conn *c, int fd, void *buf, size_t len, int flags)
     ssize_t n = receive(fd, buf, want, flags);
     if (n > 0) {
         c->bulk.left -= (size_t)n;
+        c->bulk.unseen = true;
         c->bulk.fast = (size_t)n == len && c->bulk.left > 0;
     }
     return n;
@@ -215,7 +217,9 @@ static ssize_t bulk_recv(struct conn *c, int fd, void *buf, size_t len, int flag
     if (k->owed == 0 && k->left == 0) {
         return receive(fd, buf, len, flags); /* the body is over */
     }
-    if (k->owed == 0 && !k->fast) {
+    /* On an error of the socket the library receives once more before it looks at what it has, only
+     * to learn the error, and throws that away: delivered now, it would close up a gap. */
+    if (k->owed == 0 && (!k->fast || k->unseen)) {
         return plain(c, fd, buf, len, flags);
     }
     /* Less than the library asked for means to it that the socket is empty, and then it waits for

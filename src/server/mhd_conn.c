@@ -325,6 +325,7 @@ static enum MHD_Result on_body(struct conn *c, const char *data, size_t *len)
         mhd_bulk_end(c);
         return after_step(c, c->bulk.step, false);
     }
+    c->bulk.unseen = false;
     uint64_t before = atomic_load_explicit(&c->watched.body_bytes, memory_order_relaxed);
     if (before == 0 && c->head_end && data > c->head_end - 4 && data < c->head_end) {
         return MHD_NO; /* the empty line was shorter than it must be: the body begins inside the

@@ -49,6 +49,7 @@ enum conn_stage {
 /* A large body on its way (mhd_bulk.c). */
 struct mhd_bulk {
     bool on, fast, told, failed; /* told: the last bytes the library got were delivered before */
+    bool unseen;                 /* what the library got before that was not delivered yet */
     uint64_t left;               /* of the body, in the socket or not here yet */
     size_t owed;                 /* delivered, not yet told */
     enum sg_step step;           /* with failed: what the pipeline said */

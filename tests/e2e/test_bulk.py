@@ -3,8 +3,11 @@ are cut, and end where they end."""
 import contextlib
 import hashlib
 import json
+import os
 import random
+import signal
 import socket
+import struct
 import threading
 import time
 import unittest
@@ -119,6 +122,50 @@ class Bulk(support.DaemonCase):
         for thread in threads:
             thread.join()
         self.assertEqual(found, [(201, hashlib.sha256(body).hexdigest()) for body in bodies])
+
+    def unread(self, port):
+        """Bytes that a client's port has sent to the daemon and the daemon has not received."""
+        with open("/proc/net/tcp", encoding="ascii") as file:
+            for line in file.readlines()[1:]:
+                words = line.split()
+                if (words[1].endswith(f":{self.daemon.port:04X}") and words[2].endswith(f":{port:04X}")):
+                    return int(words[4].split(":")[1], 16)
+        return 0
+
+    def test_reset_with_bytes_on_the_way(self):
+        """What counts of a body whose connection is reset is what was sent, without a gap."""
+        body = padded(2_000_000)
+        tus = {"Tus-Resumable": "1.0.0"}
+        created = self.admin.request("POST", "/api/v1/tus", headers={**tus, "Upload-Length": str(len(body))})
+        url = support.path_of(created.header("Location"))
+        patch = {**tus, "Content-Type": "application/offset+octet-stream"}
+        s = socket.create_connection(("127.0.0.1", self.daemon.port), 30 * support.SLOW)
+        s.sendall((f"PATCH {url} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.daemon.admin_key}\r\n"
+                   + "".join(f"{name}: {value}\r\n" for name, value in patch.items())
+                   + f"Upload-Offset: 0\r\nContent-Length: {len(body)}\r\n\r\n").encode())
+        support.eventually(lambda: self.daemon.metric("uploads_in_flight") == 1, 10, "the body to begin")
+        s.sendall(body[:100])
+        port = s.getsockname()[1]
+        support.eventually(lambda: self.unread(port) == 0, 10, "the daemon to wait for more")
+        # Everything that follows is there before the daemon looks again, the reset too.
+        self.addCleanup(self.daemon.signal, signal.SIGCONT)
+        self.daemon.signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.daemon.process.pid, os.WSTOPPED | os.WNOWAIT)
+        s.sendall(body[100:60_100])
+        support.eventually(lambda: self.unread(port) == 60_000, 10, "the bytes to arrive")
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        s.close()
+        self.daemon.signal(signal.SIGCONT)
+        support.eventually(lambda: self.daemon.metric("uploads_in_flight") == 0, 10, "the body to end")
+
+        def rest():
+            at = int(self.admin.request("HEAD", url, headers=tus).header("Upload-Offset"))
+            return self.admin.request("PATCH", url, body[at:], {**patch, "Upload-Offset": str(at)})
+        # What came of the broken body may be stored just after its end.
+        answer = support.eventually(lambda: (lambda a: a if a.status != 409 else None)(rest()), 10, "the rest to be taken")
+        self.assertEqual(answer.status, 204, answer.body)
+        asset = self.admin.get(answer.header("Content-Location")).json()
+        self.assertEqual(asset["sha256"], hashlib.sha256(body).hexdigest())
 
 
 if __name__ == "__main__":
