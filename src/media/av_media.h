@@ -59,7 +59,7 @@ enum sg_error sgav_source_open(int fd, const struct sg_media_limits *limits,
 void sgav_source_close(struct sgav_source **source);
 
 /* av_plain.c. Opens a plain film by our own reader. UNSUPPORTED_MEDIA: it is none, or does not hold
- * together; nothing has changed, and the demuxer has to read it all. NO_MEMORY. */
+ * together; NO_MEMORY. Then nothing has changed, and the demuxer has to read it all. */
 enum sg_error sgav_plain_open(struct sgav_source *source,
                               const struct sg_media_limits *limits) SG_NODISCARD;
 /* What libavformat works out for decoders of H.264; nothing else heeds it, and it is a pass over

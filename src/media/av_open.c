@@ -133,7 +133,8 @@ enum sg_error sgav_source_open(int fd, const struct sg_media_limits *limits,
     s->dev = st.st_dev;
     s->ino = st.st_ino;
     enum sg_error err = sgav_sniff(fd, st.st_size, &s->iso, why);
-    if (!err && (err = sgav_plain_open(s, limits)) == SG_ERR_UNSUPPORTED_MEDIA)
+    /* Whatever kept our own reader from it, the demuxer has the last word, and says why. */
+    if (!err && sgav_plain_open(s, limits))
         err = open_all(s, limits, why);
     if (err) {
         s->reader.fd = -1;
