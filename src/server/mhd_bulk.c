@@ -24,7 +24,7 @@
 #define PIECE_BYTES ((size_t)256 << 10)
 #define KEPT_BUFFERS 16u
 /* Pieces that wait for their hash, of all connections together; with more, bodies come in through
- * the library's buffers, which are never kept, and are hashed where they are received. */
+ * the library's buffers, which nobody keeps, and are hashed where they are received. */
 #define BUFFERS_MAX 512u
 
 /* ---- buffers, given back by whichever thread is through with them ---- */
@@ -157,15 +157,15 @@ static ssize_t receive(int fd, void *buf, size_t len, int flags)
     return recvfrom(fd, buf, len, flags, NULL, NULL);
 }
 
-static void deliver(struct conn *c, struct bulk_buf *b, size_t n)
+/* hold: what holds the data and may be kept, or NULL. */
+static void deliver(struct conn *c, struct sg_buf *hold, const uint8_t *data, size_t n)
 {
     struct sg_request *req = sg_exchange_request(c->x);
-    b->buf.len = n;
     c->bulk.left -= n;
     c->bulk.owed += n;
     atomic_fetch_add_explicit(&c->watched.body_bytes, n, memory_order_relaxed);
-    req->body_buf = &b->buf;
-    enum sg_step step = sg_pipeline_body(c->x, b->bytes, n);
+    req->body_buf = hold;
+    enum sg_step step = sg_pipeline_body(c->x, data, n);
     req->body_buf = NULL;
     if (step != SG_STEP_BODY) {
         c->bulk.failed = true;
@@ -181,9 +181,23 @@ static ssize_t pull(struct conn *c, struct bulk_buf *b, int fd, int flags)
     ssize_t n = receive(fd, b->bytes, want, flags);
     int errnum = errno;
     if (n > 0) {
-        deliver(c, b, (size_t)n);
+        b->buf.len = (size_t)n;
+        deliver(c, &b->buf, b->bytes, (size_t)n);
     }
     sg_buf_unref(&b->buf);
+    errno = errnum;
+    return n;
+}
+
+/* Without a buffer: through the library's, whose content does not matter. */
+static ssize_t pull_here(struct conn *c, void *buf, size_t len, int fd, int flags)
+{
+    size_t want = c->bulk.left < len ? (size_t)c->bulk.left : len;
+    ssize_t n = receive(fd, buf, want, flags);
+    int errnum = errno;
+    if (n > 0) {
+        deliver(c, NULL, buf, (size_t)n);
+    }
     errno = errnum;
     return n;
 }
@@ -227,10 +241,7 @@ static ssize_t bulk_recv(struct conn *c, int fd, void *buf, size_t len, int flag
     ssize_t n = 1;
     while (k->owed < len && k->left > 0 && n > 0) {
         struct bulk_buf *b = buffer();
-        if (!b) {
-            return k->owed == 0 ? plain(c, fd, buf, len, flags) : tell_owed(k, len);
-        }
-        n = pull(c, b, fd, flags);
+        n = b ? pull(c, b, fd, flags) : pull_here(c, buf, len, fd, flags);
     }
     if (k->owed == 0) {
         k->fast = false;
