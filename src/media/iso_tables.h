@@ -1,5 +1,5 @@
-/* Between the two halves of the reader: iso_boxes.c finds a track's tables, iso_samples.c makes its
- * samples of them. */
+/* Between the two halves of the reader: av_iso_boxes.c finds a track's tables, av_iso_samples.c
+ * makes its samples of them. */
 #ifndef STREAMGATE_MEDIA_ISO_TABLES_H
 #define STREAMGATE_MEDIA_ISO_TABLES_H
 
