@@ -2,17 +2,23 @@
  * one adaptation set a track. Segments are listed exactly (SegmentTimeline) and addressed by
  * number, so they are the very files that HLS names. Media times carry the timeline's offset;
  * presentationTimeOffset takes it away again, so that the period begins where the source's
- * presentation does. A segment may begin before that (encoder priming, frames that are decoded but
- * not shown): a player cuts off what lies before the period. */
+ * presentation does, or as little before as lead_in_us says. A segment may begin before the period
+ * (encoder priming): a player cuts off what lies there. */
 #include "streamgate/media/dash.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <string.h>
 
 #include "streamgate/base/str.h"
 
 #include "rows.h"
 #include "timeline.h"
+
+enum {
+    REORDER_FRAMES = 17, /* no codec decodes a frame further ahead */
+    LEAD_IN_MAX_US = 1000000,
+};
 
 /* Text of an attribute or an element: what means something to XML escaped, and the two characters
  * of UTF-8 that XML 1.0 does not take left out (control characters the index refuses). */
@@ -76,6 +82,33 @@ static void put_duration(struct sg_text *text, const char *name, int64_t us)
 
 /* ---- what the whole says ---- */
 
+/* Frames that an edit list hides are packed just before the first that is shown (fmp4_squeeze). A
+ * browser throws away a frame that lies before the period, and with it all that need it, up to the
+ * next key frame: so the period begins as much earlier as those frames take, at most. How many they
+ * are is estimated: more samples than the first segment has room for at the average rate; or, when
+ * decoding begins earlier than any reordering explains, all since then. */
+static int64_t lead_in_us(const struct sg_media_index *index)
+{
+    const struct sg_track *t = sg_media_index_video(index);
+    if (!t)
+        return 0;
+    const struct sg_segment *first = &t->segments[0];
+    double fps = (double)t->fps_num / t->fps_den, scale = t->timescale;
+    double hidden = first->samples - round((double)first->duration / scale * fps);
+    double decoded = (double)first->seek_dts * t->stream_tb_num / t->stream_tb_den;
+    double before = ((double)first->start / scale - decoded) * fps;
+    if (before > REORDER_FRAMES && before > hidden)
+        hidden = ceil(before);
+    if (hidden > first->samples)
+        hidden = first->samples;
+    if (hidden <= 0)
+        return 0;
+    /* Twice fmp4_squeeze's step for a constant rate, as the rate may vary. */
+    double step = 2 * floor(scale / fps / 1000) + 2;
+    double us = ceil(hidden * step / scale * 1e6);
+    return us < LEAD_IN_MAX_US ? (int64_t)us : LEAD_IN_MAX_US;
+}
+
 static int64_t presentation_end_us(const struct sg_media_index *index)
 {
     int64_t end_us = 0;
@@ -84,7 +117,7 @@ static int64_t presentation_end_us(const struct sg_media_index *index)
         if (us > end_us)
             end_us = us;
     }
-    return end_us > 0 ? end_us : (int64_t)index->duration_ms * 1000;
+    return lead_in_us(index) + (end_us > 0 ? end_us : (int64_t)index->duration_ms * 1000);
 }
 
 /* 5.3.5.2: at `rate` bits a second and this long a wait at the beginning of any segment, every
@@ -199,6 +232,7 @@ static enum sg_error put_set(struct sg_text *text, const struct sg_media_index *
 {
     const struct sg_track *t = &index->tracks[number];
     int64_t offset = (int64_t)SG_TIMELINE_OFFSET_S * t->timescale;
+    int64_t lead_in = (lead_in_us(index) * t->timescale + 999999) / 1000000;
     if (t->start + offset < 0)
         return SG_ERR_UNSUPPORTED_MEDIA; /* no such segment can be made either */
     put_set_head(text, index, number);
@@ -206,7 +240,7 @@ static enum sg_error put_set(struct sg_text *text, const struct sg_media_index *
                    "      <SegmentTemplate timescale=\"%u\" presentationTimeOffset=\"%" PRId64
                    "\" startNumber=\"0\" initialization=\"$RepresentationID$/init.mp4\" "
                    "media=\"$RepresentationID$/seg-$Number$.m4s\">\n",
-                   t->timescale, offset);
+                   t->timescale, offset - lead_in);
     put_timeline(text, t, offset);
     sg_text_puts(text, "      </SegmentTemplate>\n      <Representation");
     put_attribute(text, "id", t->name);

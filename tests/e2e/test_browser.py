@@ -1,4 +1,4 @@
-"""hls.js in headless Chromium plays both forms of awkward sources as the source itself is.
+"""hls.js, dash.js and shaka-player in headless Chromium play awkward sources as the source itself is.
 
 Every track held by the player, on the source's own timeline, is compared with what ffmpeg decodes from the source.
 """
@@ -60,21 +60,25 @@ class Browser(support.DaemonCase):
     # Signed: the token travels in the path, so every URL below the playlist carries it.
     settings = {"playback.default_policy": "signed"}
 
-    def play(self, sources):
-        """(source, asset, form, what the page saw) of every source in each form it is offered in."""
+    def seen(self, plays):
+        """What the page saw of each (player, URL)."""
         chromium = shutil.which("chromium") or shutil.which("chromium-browser")
         self.assertTrue(chromium, "chromium is not installed")
+        result = run("node", "player.mjs", chromium, *("=".join(play) for play in plays), cwd=FOLDER, text=True,
+                     timeout=60 + 25 * len(plays))
+        found = [json.loads(line) for line in result.stdout.splitlines()]
+        self.assertEqual(len(found), len(plays), result.stderr)
+        return found
+
+    def play(self, sources):
+        """(source, asset, form, what the page saw) of every source in each form it is offered in."""
         plays = []
         for source in sources:
             asset = self.uploaded(source.path)
             forms = {"fmp4": asset["playback"]["hls"], "ts": asset["playback"]["hls_ts"]}
             self.assertEqual(forms["ts"] is None, source.name in media_corpus.TS_NOT_OFFERED, source.name)
             plays += [(source, asset, form, url) for form, url in forms.items() if url]
-        result = run("node", "player.mjs", chromium, *(url for *_, url in plays), cwd=FOLDER, text=True,
-                     timeout=60 + 25 * len(plays))
-        seen = [json.loads(line) for line in result.stdout.splitlines()]
-        self.assertEqual(len(seen), len(plays), result.stderr)
-        return [(source, asset, form, one) for (source, asset, form, _), one in zip(plays, seen)]
+        return [(*play[:3], one) for play, one in zip(plays, self.seen([("hls", url) for *_, url in plays]))]
 
     def check(self, source, asset, form, one):
         self.assertNotIn("error", one)
@@ -137,6 +141,46 @@ class Browser(support.DaemonCase):
             with self.subTest(clip=source.name, form=form):
                 print(source.name, form, json.dumps(one), flush=True)
                 self.check(source, asset, form, one)
+
+    def test_plays_dash(self):
+        sources = {"bframes": clip("bframes"), "audio-only": clip("audio-only")}
+        for name in ("editlist", "edit-end", "vfr", "rotate90", "noaudio", "fragmented", "audio-late", "video-late", "two-audio"):
+            sources[name] = corpus(name)
+        plays = []
+        for source in (Source(name, path) for name, path in sources.items()):
+            asset = self.uploaded(source.path)
+            plays += [(source, asset, player) for player in ("dash", "shaka")]
+        seen = self.seen([(player, asset["playback"]["dash"]) for _, asset, player in plays])
+        for (source, asset, player), one in zip(plays, seen):
+            with self.subTest(clip=source.name, player=player):
+                print(source.name, player, json.dumps(one), flush=True)
+                self.check_dash(source, asset, one)
+
+    def check_dash(self, source, asset, one):
+        self.assertNotIn("error", one)
+        self.assertEqual((one["fatal"], one["levels"]), ([], 1))
+        self.assertEqual(one["sounds"], {"two-audio": ["en", "de"]}.get(source.name, [""] if "audio" in source.streams else []))
+        self.assertEqual(set(one["held"]), set(source.streams))
+        # The player's 0 is the source's: whichever track begins there. Before the middle and after, the clock went on.
+        self.assertAlmostEqual(one["duration"], source.end, delta=0.05)
+        self.assertAlmostEqual(one["duration"], asset["duration"], delta=0.05)
+        self.assertLess(one["first_time"], max(span[0] for span in source.spans.values()) + 0.05)
+        self.assertGreater(one["after_play"], 0.3)
+        self.assertGreater(one["after_middle"], one["middle"] + 0.3)
+        self.assertAlmostEqual(one["at_end"], source.end, delta=0.05)
+        for kind, track in one["held"].items():
+            # Both tracks on one clock, at most what hidden frames and a player's own rounding take from the source's.
+            self.assertAlmostEqual(track["moved"], -media_corpus.OFFSET_S, delta=0.01)
+            self.assertAlmostEqual(track["ranges"][0][0], max(0, source.spans[kind][0]), delta=AV_TOLERANCE_S + AAC_FRAME_S, msg=kind)
+            self.assertAlmostEqual(track["ranges"][-1][1], source.spans[kind][1], delta=AV_TOLERANCE_S, msg=kind)
+        moved = [track["moved"] for track in one["held"].values()]
+        self.assertLess(max(moved) - min(moved), 0.001)
+        if "audio" in source.streams:
+            self.assertGreater(one["audio_bytes"], 0)
+        if "video" in source.streams:
+            self.assertEqual(one["size"], source.size("fmp4"))
+            self.assertGreater(one["video_bytes"], 0)
+            self.assertLess(abs(one["median_lag"]), 0.1 * support.SLOW)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,40 @@
-// Plays master playlists with hls.js in headless Chromium and prints, as one JSON object a line, what
-// happened. Usage: node player.mjs CHROMIUM URL...
+// Plays playlists and manifests in headless Chromium and prints, as one JSON object a line, what
+// happened. Usage: node player.mjs CHROMIUM PLAYER=URL..., where PLAYER is hls, dash or shaka.
 // The page is served from loopback by this program, so the playlists are fetched across origins, as
 // by a player on somebody's site.
 import { createServer } from 'node:http';
 import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import { chromium } from 'playwright-core';
 
-const [executablePath, ...urls] = process.argv.slice(2);
+const [executablePath, ...plays] = process.argv.slice(2);
 const scale = Number(process.env.SG_SLOW || '1');
-const library = readFileSync(createRequire(import.meta.url).resolve('hls.js/dist/hls.min.js'));
-const page_html = '<!doctype html><meta charset="utf-8"><video id="v" muted playsinline></video><script src="/hls.js"></script>';
+const libraries = {
+    hls: 'hls.js/dist/hls.min.js',
+    dash: 'dashjs/dist/modern/umd/dash.all.min.js',
+    shaka: 'shaka-player/dist/shaka-player.dash.js',
+};
+for (const name in libraries) {
+    libraries[name] = readFileSync(new URL(`node_modules/${libraries[name]}`, import.meta.url));
+}
 
+// /hls is the page of hls.js, /hls.js the library.
 const server = createServer((request, response) => {
-    const script = request.url === '/hls.js';
-    response.writeHead(200, { 'content-type': script ? 'text/javascript' : 'text/html' });
-    response.end(script ? library : page_html);
+    const [name, extension] = request.url.slice(1).split('.');
+    if (!(name in libraries)) {
+        response.writeHead(404).end();
+        return;
+    }
+    response.writeHead(200, { 'content-type': extension === 'js' ? 'text/javascript' : 'text/html' });
+    response.end(extension === 'js' ? libraries[name] : '<!doctype html><meta charset="utf-8">' +
+        `<video id="v" muted playsinline></video><script src="/${name}.js"></script>`);
 });
 await new Promise((done) => server.listen(0, '127.0.0.1', done));
 
 // Runs in the page. Every wait is for an event of the element or the player, bounded by `limit_ms`.
-async function play({ url, limit_ms }) {
+async function play({ player, url, limit_ms }) {
     const video = document.getElementById('v');
-    const hls = new Hls({ enableWorker: false });
     const fatal = [];
     const warnings = [];
-    hls.on(Hls.Events.ERROR, (_, data) => (data.fatal ? fatal : warnings).push(`${data.type}/${data.details}`));
     const within = (what, promise) => Promise.race([promise, new Promise((_, fail) =>
         setTimeout(() => fail(new Error(`${what}: not within ${limit_ms} ms; currentTime ${video.currentTime}, ` +
             `readyState ${video.readyState}, fatal [${fatal}], others [${warnings}]`)), limit_ms))]);
@@ -40,23 +49,73 @@ async function play({ url, limit_ms }) {
         return video.currentTime;
     };
 
-    const result = { url, levels: 0, duration: 0 };
-    const parsed = new Promise((done) => hls.on(Hls.Events.MANIFEST_PARSED, (_, data) => done(data)));
-    // The tracks' source buffers.
-    let buffers = {};
-    hls.on(Hls.Events.BUFFER_CREATED, (_, data) => { buffers = data.tracks; });
-    hls.attachMedia(video);
-    hls.loadSource(url);
-    const manifest = await within('the manifest', parsed);
-    result.levels = manifest.levels.length;
-    const has_video = Boolean(manifest.levels[0].videoCodec || manifest.levels[0].width);
-    result.has_video = has_video;
+    // The tracks' source buffers, by kind.
+    const buffers = {};
+    const add = MediaSource.prototype.addSourceBuffer;
+    MediaSource.prototype.addSourceBuffer = function (type) {
+        buffers[type.split('/')[0]] = add.call(this, type);
+        return buffers[type.split('/')[0]];
+    };
+
+    // Each begins to load the URL and answers { levels, has_video, sounds } as soon as it knows, and how to end it.
+    const begin = {
+        async hls() {
+            const hls = new Hls({ enableWorker: false });
+            hls.on(Hls.Events.ERROR, (_, data) => (data.fatal ? fatal : warnings).push(`${data.type}/${data.details}`));
+            hls.on(Hls.Events.BUFFER_CREATED, (_, data) => {
+                for (const name in data.tracks) {
+                    buffers[name] = data.tracks[name].buffer;
+                }
+            });
+            const parsed = new Promise((done) => hls.on(Hls.Events.MANIFEST_PARSED, (_, data) => done(data)));
+            hls.attachMedia(video);
+            hls.loadSource(url);
+            const { levels, audioTracks } = await parsed;
+            return { levels: levels.length, sounds: audioTracks.map((t) => t.lang || ''),
+                has_video: Boolean(levels[0].videoCodec || levels[0].width), end: () => hls.destroy() };
+        },
+        async dash() {
+            const dash = dashjs.MediaPlayer().create();
+            dash.updateSettings({ debug: { logLevel: dashjs.Debug.LOG_LEVEL_NONE } });
+            for (const name of ['error', 'playbackError']) {
+                dash.on(name, (e) => fatal.push(`${e.error && e.error.code}/${e.error && e.error.message}`));
+            }
+            const parsed = new Promise((done) => dash.on('streamInitialized', done));
+            dash.initialize(video, url, false);
+            await parsed;
+            const pictures = dash.getTracksFor('video');
+            return { levels: dash.getRepresentationsByType(pictures.length ? 'video' : 'audio').length,
+                sounds: dash.getTracksFor('audio').map((t) => t.lang || ''), has_video: pictures.length > 0,
+                end: () => dash.destroy() };
+        },
+        async shaka() {
+            shaka.polyfill.installAll();
+            const one = new shaka.Player();
+            await one.attach(video);
+            one.addEventListener('error', ({ detail }) =>
+                (detail.severity === shaka.util.Error.Severity.CRITICAL ? fatal : warnings).push(`${detail.code}/${detail.data}`));
+            const parsed = new Promise((done) => one.addEventListener('manifestparsed', done));
+            const load = one.load(url);
+            load.catch((e) => fatal.push(`${e.code}/${e.data}`));
+            await parsed;
+            const tracks = one.getManifest().variants;
+            const languages = new Set(tracks.filter((t) => t.audio).map((t) => (t.language === 'und' ? '' : t.language)));
+            return { levels: new Set(tracks.map((t) => (t.video || t.audio).id)).size, sounds: [...languages],
+                has_video: tracks.some((t) => t.video), end: () => one.destroy() };
+        },
+    };
+
+    const result = { player, url, levels: 0, duration: 0 };
+    const loaded = event(video, 'loadeddata');
     // A still element shows its first picture: where it stands on the timeline.
-    const first = has_video ? frame() : null;
-    await within('data', event(video, 'loadeddata'));
+    const first = frame();
+    const { levels, sounds, has_video, end } = await within('the manifest', begin[player]());
+    Object.assign(result, { levels, sounds, has_video });
+    await within('data', loaded);
     if (has_video) {
         result.first_media_time = (await within('the first frame', first)).mediaTime;
     }
+    result.first_time = video.currentTime;
     result.duration = video.duration;
     // As the player shows it; a rotation is applied already.
     result.size = [video.videoWidth, video.videoHeight];
@@ -91,7 +150,7 @@ async function play({ url, limit_ms }) {
     result.at_end = video.currentTime;
     // What each track holds, [from, to], and by how much the player moved its timestamps.
     result.held = {};
-    for (const [name, { buffer }] of Object.entries(buffers)) {
+    for (const [name, buffer] of Object.entries(buffers)) {
         const at = buffer.buffered;
         const ranges = Array.from({ length: at.length }, (_, i) => [at.start(i), at.end(i)]);
         result.held[name] = { ranges, moved: buffer.timestampOffset };
@@ -99,7 +158,7 @@ async function play({ url, limit_ms }) {
     result.dropped = video.getVideoPlaybackQuality().droppedVideoFrames;
     result.fatal = fatal;
     result.warnings = warnings;
-    hls.destroy();
+    await end();
     return result;
 }
 
@@ -112,14 +171,15 @@ const browser = await chromium.launch({
 });
 let failed = false;
 try {
-    for (const url of urls) {
+    for (const one of plays) {
+        const [player, url] = [one.slice(0, one.indexOf('=')), one.slice(one.indexOf('=') + 1)];
         const page = await browser.newPage();
         try {
-            await page.goto(`http://127.0.0.1:${server.address().port}/`);
-            console.log(JSON.stringify(await page.evaluate(play, { url, limit_ms: 20000 * scale })));
+            await page.goto(`http://127.0.0.1:${server.address().port}/${player}`);
+            console.log(JSON.stringify(await page.evaluate(play, { player, url, limit_ms: 20000 * scale })));
         } catch (error) {
             failed = true;
-            console.log(JSON.stringify({ url, error: String(error.message || error) }));
+            console.log(JSON.stringify({ player, url, error: String(error.message || error) }));
         }
         await page.close();
     }

@@ -40,7 +40,7 @@
                   "          <S d=\"225000\"/>\n" TIMELINE_END                                     \
                   "      <Representation id=\"original\" codecs=\"avc1.64001f\" "                  \
                   "bandwidth=\"1600001\" "                                                         \
-                  "width=\"1280\" height=\"720\" sar=\"1:1\" frameRate=\"24000/1001\"/>\n" SET_END
+                  "width=\"1280\" height=\"720\" sar=\"1:1\" frameRate=\"25\"/>\n" SET_END
 
 /* It begins 1024 samples before the period. */
 #define AUDIO_SET(id)                                                                              \
@@ -53,6 +53,14 @@
                            "          <S d=\"214656\"/>\n" TIMELINE_END                            \
                            "      <Representation id=\"audio\" codecs=\"mp4a.40.2\" "              \
                            "bandwidth=\"128802\" audioSamplingRate=\"48000\">\n" STEREO SET_END
+
+/* As many frames a second as the segments hold. */
+static void fill(struct hand_index *h, bool two_audio)
+{
+    hand_index_fill(h, two_audio);
+    h->tracks[0].fps_num = 25;
+    h->tracks[0].fps_den = 1;
+}
 
 static char *manifest(const struct sg_media_index *index)
 {
@@ -84,7 +92,7 @@ static void picture_and_sound(void **state)
 {
     (void)state;
     struct hand_index h;
-    hand_index_fill(&h, false);
+    fill(&h, false);
     /* 1.2 MB at 1600001 bits a second: 6 s less a little; the sound's first 96000 bytes at 128802
      * take 5.962641 s */
     expect(&h.index, HEAD("19.000000", "6.037333", "5.999997") VIDEO_SET("1") AUDIO_SET("1") TAIL);
@@ -100,7 +108,7 @@ static void sound_alone(void **state)
 {
     (void)state;
     struct hand_index h;
-    hand_index_fill(&h, false);
+    fill(&h, false);
     h.index.tracks = &h.tracks[1];
     h.index.n_tracks = 1;
     expect(&h.index, HEAD("19.000000", "6.037333", "5.962641") AUDIO_SET("0") TAIL);
@@ -110,7 +118,7 @@ static void picture_alone(void **state)
 {
     (void)state;
     struct hand_index h;
-    hand_index_fill(&h, false);
+    fill(&h, false);
     h.index.n_tracks = 1;
     expect(&h.index, HEAD("14.500000", "6.000000", "5.999997") VIDEO_SET("1") TAIL);
 }
@@ -119,7 +127,7 @@ static void several_languages(void **state)
 {
     (void)state;
     struct hand_index h;
-    hand_index_fill(&h, true);
+    fill(&h, true);
     char *text = manifest(&h.index);
     const char *second =
         strstr(text, "    <AdaptationSet id=\"2\" contentType=\"audio\" mimeType=\"audio/mp4\" "
@@ -151,7 +159,7 @@ static void titles_are_escaped(void **state)
     };
     for (size_t i = 0; i < SG_ARRAY_LEN(rows); i++) {
         struct hand_index h;
-        hand_index_fill(&h, true);
+        fill(&h, true);
         assert_in_range(strlen(rows[i].title), 0, sizeof(h.tracks[2].title) - 1);
         strncpy(h.tracks[2].title, rows[i].title, sizeof(h.tracks[2].title) - 1);
         h.tracks[2].title[strlen(rows[i].title)] = 0;
@@ -163,7 +171,7 @@ static void languages_are_escaped(void **state)
 {
     (void)state;
     struct hand_index h;
-    hand_index_fill(&h, true);
+    fill(&h, true);
     memcpy(h.tracks[2].language, "x\"><&", 6);
     expect_part(&h.index, " lang=\"x&quot;&gt;&lt;&amp;\" ");
 }
@@ -185,7 +193,7 @@ static void pictures(void **state)
     };
     for (size_t i = 0; i < SG_ARRAY_LEN(rows); i++) {
         struct hand_index h;
-        hand_index_fill(&h, false);
+        fill(&h, false);
         struct sg_track *t = &h.tracks[0];
         t->sar_num = rows[i].sar_num;
         t->sar_den = rows[i].sar_den;
@@ -204,7 +212,7 @@ static void channels(void **state)
     static const uint16_t counts[] = {1, 2, 6, 7, 8, 9};
     for (size_t i = 0; i < SG_ARRAY_LEN(counts); i++) {
         struct hand_index h;
-        hand_index_fill(&h, false);
+        fill(&h, false);
         h.tracks[1].channels = counts[i];
         char *text = manifest(&h.index), want[128];
         const char *value = values[counts[i]];
@@ -223,7 +231,7 @@ static void too_early(void **state)
     (void)state;
     struct hand_index h;
     struct sg_buf *buf = NULL;
-    hand_index_fill(&h, false);
+    fill(&h, false);
     h.tracks[1].start = h.audio[0].start = -480000;
     expect_part(&h.index, "<S t=\"0\" ");
     h.tracks[1].start = h.audio[0].start = -480001;
@@ -231,12 +239,44 @@ static void too_early(void **state)
     assert_null(buf);
 }
 
+/* Hidden frames lie just before the first that is shown: the period begins before them. */
+static void hidden_frames(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t samples; /* of the first segment, where 150 are shown */
+        int64_t seek_dts; /* at 15360 a second; shown from 0 on */
+        const char *offset, *duration;
+    } rows[] = {
+        {150, 0, "\"900000\"", "PT19.000000S"},
+        {150, -10240, "\"900000\"", "PT19.000000S"}, /* 16 frames ahead: reordering */
+        /* 33 frames, each at most twice 3 ticks and 1: 264 ticks, rounded up on the way */
+        {183, -19200, "\"899735\"", "PT19.002934S"},
+        /* 37.5 frames before, though the segment holds no more than its length explains */
+        {150, -23040, "\"899695\"", "PT19.003378S"},
+        {UINT32_MAX, INT64_MIN / 1024, "\"810000\"", "PT20.000000S"},
+    };
+    for (size_t i = 0; i < SG_ARRAY_LEN(rows); i++) {
+        struct hand_index h;
+        fill(&h, false);
+        h.video[0].samples = rows[i].samples;
+        h.video[0].seek_dts = rows[i].seek_dts;
+        char want[96];
+        snprintf(want, sizeof(want), " presentationTimeOffset=%s ", rows[i].offset);
+        expect_part(&h.index, want);
+        snprintf(want, sizeof(want), " mediaPresentationDuration=\"%s\" ", rows[i].duration);
+        expect_part(&h.index, want);
+        expect_part(&h.index, "<S t=\"900000\" ");
+        expect_part(&h.index, "<S t=\"478976\" ");
+    }
+}
+
 /* minBufferTime bounds a run of large segments, not only one. */
 static void wait_at_the_beginning(void **state)
 {
     (void)state;
     struct hand_index h;
-    hand_index_fill(&h, false);
+    fill(&h, false);
     h.index.n_tracks = 1;
     /* 10 s of 1 MB, then four of 0.5 s with 400 kB: runs of 5 s to 15 s count, and the largest is
      * the first with all that follow, 2.6 MB in 12 s = 1733334; the four need 7.385 s at that rate,
@@ -255,11 +295,17 @@ static void wait_at_the_beginning(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(picture_and_sound),  cmocka_unit_test(sound_alone),
-        cmocka_unit_test(picture_alone),      cmocka_unit_test(several_languages),
-        cmocka_unit_test(titles_are_escaped), cmocka_unit_test(languages_are_escaped),
-        cmocka_unit_test(pictures),           cmocka_unit_test(channels),
-        cmocka_unit_test(too_early),          cmocka_unit_test(wait_at_the_beginning),
+        cmocka_unit_test(picture_and_sound),
+        cmocka_unit_test(sound_alone),
+        cmocka_unit_test(picture_alone),
+        cmocka_unit_test(several_languages),
+        cmocka_unit_test(titles_are_escaped),
+        cmocka_unit_test(languages_are_escaped),
+        cmocka_unit_test(pictures),
+        cmocka_unit_test(channels),
+        cmocka_unit_test(too_early),
+        cmocka_unit_test(hidden_frames),
+        cmocka_unit_test(wait_at_the_beginning),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
