@@ -191,6 +191,15 @@ static enum sg_error remove_orphans(struct sg_blob_store *blobs, const struct fo
     return SG_OK;
 }
 
+/* A few files without a row are first uploads that were cut short; a whole library of them means
+ * that the database was lost or replaced, and nothing is removed on its word. */
+#define ORPHANS_BELIEVED 64
+
+static bool knows_nothing(const struct found *found)
+{
+    return found->rows.n == 0 && found->uploads.n == 0 && found->files.n > ORPHANS_BELIEVED;
+}
+
 static enum sg_error find_all(struct sg_db *db, struct sg_blob_store *blobs, struct found *found,
                               uint64_t *staged)
 {
@@ -220,8 +229,14 @@ enum sg_error startup_reconcile(struct sg_db *db, struct sg_blob_store *blobs)
     enum sg_error err = find_all(db, blobs, &found, &staged);
     if (err == SG_OK)
         err = check_begun(db, blobs, &found.begun);
-    if (err == SG_OK)
+    if (err == SG_OK && knows_nothing(&found)) {
+        sg_error_log("main",
+                     "the database knows no asset, but there are %zu files of assets: is it the "
+                     "right database? They are left alone",
+                     found.files.n);
+    } else if (err == SG_OK) {
         err = remove_orphans(blobs, &found, &removed);
+    }
     if (err == SG_OK)
         err = sg_db_write(db, mark_missing, &m);
     if (err == SG_OK)

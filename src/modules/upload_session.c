@@ -215,7 +215,8 @@ static enum sg_error remove_claimed(struct sg_services *svc, struct removal *r)
     sg_metric_gauge_add(SG_METRIC_UPLOAD_OPEN, 0, -1);
     upload_hash_forget(svc->uploads, r->id);
     err = sg_blob_discard(svc->blobs, r->id);
-    if (r->was == SG_UPLOAD_PROCESSING && sg_blob_remove(svc->blobs, r->id) != SG_OK)
+    /* A completion whose last transaction failed left it in its place. */
+    if (sg_blob_remove(svc->blobs, r->id) != SG_OK)
         err = SG_ERR_IO;
     sg_media_sweep(svc->media, svc->media_processes);
     if (err != SG_OK)

@@ -182,7 +182,7 @@ class Lifecycle(unittest.TestCase):
         daemon.start()
         self.assertEqual([a["id"] for a in daemon.ready_assets()], [kept["id"]])
         self.assertEqual(daemon.admin.get(f"/api/v1/assets/{gone['id']}").json()["status"], "failed")
-        self.assertRegex(daemon.log(), r"removed 0 unfinished uploads and 1 files without an asset; 1 assets without a file")
+        self.assertRegex(daemon.log(), r"removed 0 bodies that were broken off and 1 files without an asset; 1 assets without a file")
         self.assertFalse(os.path.exists(os.path.join(stray, "source")))
         daemon.stop()
         # Said once: a further start finds the same and changes nothing.
@@ -193,6 +193,26 @@ class Lifecycle(unittest.TestCase):
         failed = [e for e in events if e["action"] == "asset.fail"]
         self.assertEqual([(e["resource"], e["actor"]) for e in failed], [(f"asset/{gone['id']}", "system")])
         daemon.cli("audit", "verify")
+
+    def test_a_lost_database_costs_no_files(self):
+        daemon = self.daemon()
+        asset = daemon.admin.upload(clip("short")).json()
+        daemon.stop()
+        source = os.path.join(daemon.data, "assets", asset["id"][-2:], asset["id"], "source")
+        for number in range(70):
+            name = asset["id"][:-3] + f"{number:03d}"
+            folder = os.path.join(daemon.data, "assets", name[-2:], name)
+            os.makedirs(folder, exist_ok=True)
+            if not os.path.exists(os.path.join(folder, "source")):
+                os.link(source, os.path.join(folder, "source"))
+        files = len(daemon.files("assets"))
+        for name in ("streamgate.db", "streamgate.db-wal", "streamgate.db-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(os.path.join(daemon.data, name))
+        daemon.start()
+        self.assertEqual(len(daemon.files("assets")), files)
+        self.assertIn("is it the right database?", daemon.log())
+        daemon.stop()
 
     def test_a_killed_media_process_costs_one_request(self):
         daemon = self.daemon({"playback.default_policy": "public"})
