@@ -19,7 +19,18 @@ BUILD_PACKAGES="gcc cmake:cmake ninja:ninja-build pkg-config:pkg-config libc6-de
 RUN_PACKAGES="ffmpeg:ffmpeg curl:curl python3:python3 ca-certificates"
 LINT_PACKAGES="clang:clang clang-format:clang-format nm:binutils systemd-analyze:systemd"
 TEST_PACKAGES="libclang-rt-14-dev promtool:prometheus chromium:chromium node:nodejs npm:npm xmllint:libxml2-utils setpriv:util-linux"
-BENCH_PACKAGES="nginx:nginx-light wrk:wrk valgrind:valgrind"
+BENCH_PACKAGES="nginx:nginx-light wrk:wrk valgrind:valgrind node:nodejs npm:npm strace:strace"
+
+# node_packages FOLDER...: what their package-lock.json names, when it is not there yet.
+node_packages() {
+    local folder
+    for folder in "$@"; do
+        cmp -s "$folder/package-lock.json" "$folder/node_modules/.streamgate-lock" && continue
+        say "installing the node packages of $folder"
+        npm --prefix "$folder" ci --no-audit --no-fund --loglevel=error >&2
+        cp "$folder/package-lock.json" "$folder/node_modules/.streamgate-lock"
+    done
+}
 
 # need_packages NAME|COMMAND:NAME...: installs what is missing, nothing else. A command that is
 # already on the PATH satisfies its package, however it came there.

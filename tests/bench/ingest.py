@@ -312,7 +312,7 @@ def tus(options, film):
                 remove_all(one)
                 settle()
                 before = cpu_seconds(pid)
-                took, target = tus_file(port, "/files", film, {})
+                took, target = tus_file(port, "/api/v1/tus", film, {})
                 theirs.append((took, cpu_seconds(pid) - before))
                 for name in os.listdir(os.path.join(folder, "tus")):
                     os.unlink(os.path.join(folder, "tus", name))
@@ -425,7 +425,7 @@ def small(options):
                 creations.append(many(paths, post_tus(one.port, "/api/v1/tus", f"Authorization: Bearer {one.admin_key}\r\n")))
             with tus_server(folder) as (port, _):
                 settle()
-                theirs.append(many(paths, post_tus(port, "/files")))
+                theirs.append(many(paths, post_tus(port, "/api/v1/tus")))
             shutil.rmtree(os.path.join(folder, "tus"))
         with streamgate(folder) as one:
             calls = sync_calls(one.process.pid, lambda: many(paths, put_raw(one.port, one.admin_key)))
