@@ -39,6 +39,11 @@ def say(text):
     print(text, flush=True)
 
 
+def tidy_when_stopped():
+    """SIGTERM unwinds, so that mounts and loop devices go."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 def scratch(name):
     """A new folder for data directories: FAULT_DIR when set, else the system's temporary folder."""
     base = os.environ.get("FAULT_DIR") or tempfile.gettempdir()
@@ -246,15 +251,18 @@ def alive(pid):
 # ---- results ----
 
 class Failures:
-    """What went wrong, each with the trial and the seed that showed it. Thread-safe."""
+    """What went wrong, each once, with the trial and the seed that showed it. Thread-safe."""
 
     def __init__(self, name, seed):
         self.name, self.seed, self.trial = name, seed, 0
-        self.items, self.trials_failed = [], set()
+        self.items, self.trials_failed, self.known = [], set(), set()
         self.lock = threading.Lock()
 
     def add(self, what):
         with self.lock:
+            if what in self.known:  # still there after another trial
+                return
+            self.known.add(what)
             self.items.append((self.trial, what))
             self.trials_failed.add(self.trial)
         say(f"FAILED {self.name} seed {self.seed} trial {self.trial}: {what}")

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """One fault below the data directory at a time: each call of each step of an upload fails once, and from then on.
-usage: inject.py [--sample N] [--seed S] [--steps NAME,...]
+usage: inject.py [--sample N] [--seed S] [--steps NAME,...] [--kills]
 
 shim.c does the tampering. A step whose n-th call of a kind never comes ends the row: so all calls are met. --sample
 takes N rows at random and the first call of each.
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-from common import HERE, Daemon, Failures, Lost, remove, say, scratch, support
+from common import HERE, Daemon, Failures, Lost, remove, say, scratch, support, tidy_when_stopped
 from steps import STEPS, taken
 from world import World, features
 
@@ -118,6 +118,7 @@ class Injections:
         self.world.compare()
         self.restarts += 1
         self.plays("after a restart")
+        self.world.forget_assets(keep=1)
 
     def trial(self, make, kind, place, fault, sticky, passes):
         """Whether the call came at all."""
@@ -160,6 +161,40 @@ class Injections:
                 for kind, place in pairs or itertools.product(KINDS, PLACES):
                     yield make, kind, place
 
+    def killed_after(self, make, passes):
+        """A sync of the database fails, and before anything is written over what it could not sync the daemon is
+        killed: what was refused may come back at the start, but whole. Whether that sync came at all."""
+        step = make(self.world, self.rng)
+        step.label = f"{make.__name__}, sync {passes} of the database fails, then a kill"
+        self.failures.trial = step.label
+        step.prepare()
+        self.shim.arm(FAIL, ["fdatasync"], ["database"], errno.EIO, False, passes)
+        response = taken(step)
+        self.shim.disarm()
+        hit = self.shim.counts()[1] > 0
+        if hit:
+            self.trials += 1
+            self.restart()
+        if response is None:
+            self.failures.add(f"{step.label}: no answer")
+        else:
+            step.check(response)
+        return hit
+
+    def run_kills(self):
+        try:
+            for make in (m for m in STEPS if m.needs in self.features):
+                passes = 0
+                while passes < CALLS_MOST and self.killed_after(make, passes):
+                    passes += 1
+            self.world.finish_everything(self.rng)
+        finally:
+            self.daemon.kill()
+        if not self.failures.items:
+            remove(self.folder)
+        return {"trials": self.trials, "failed": len(self.failures.trials_failed),
+                "failures": [f"{t}: {what}" for t, what in self.failures.items]}
+
     def run(self, sample=None, names=None):
         try:
             if sample:
@@ -200,13 +235,17 @@ class Injections:
 
 
 def main():
+    tidy_when_stopped()
     parser = argparse.ArgumentParser()
     parser.add_argument("--sample", type=int)
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--steps")
+    parser.add_argument("--kills", action="store_true", help="a sync of the database fails, then kill -9")
     options = parser.parse_args()
     say(f"inject: seed {options.seed}")
-    result = Injections(options.seed).run(options.sample, options.steps and options.steps.split(","))
+    trials = Injections(options.seed)
+    result = trials.run_kills() if options.kills else trials.run(options.sample,
+                                                                 options.steps and options.steps.split(","))
     say(f"inject: {result}")
     return 1 if result["failed"] else 0
 

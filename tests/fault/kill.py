@@ -10,7 +10,7 @@ import random
 import sys
 import time
 
-from common import Daemon, Failures, log_uniform, remove, say, scratch
+from common import Daemon, Failures, log_uniform, remove, say, scratch, tidy_when_stopped
 from world import World, features
 
 EPOCH = 25
@@ -88,6 +88,7 @@ class KillTrials:
 
 
 def main():
+    tidy_when_stopped()
     parser = argparse.ArgumentParser()
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--seed", type=int, default=int(time.time()))

@@ -17,7 +17,7 @@ import sys
 import time
 
 from common import SLOW, Client, Content, Daemon, Failures, Lost, eventually, log_uniform, problem_of, remove, say, \
-    scratch
+    scratch, tidy_when_stopped
 from steps import STEPS, taken
 from world import API, World, features
 
@@ -141,9 +141,7 @@ class DiskTrials:
         disk.drain()
         daemon.start()
         world.compare()
-        for id_ in list(world.assets)[1:]:
-            world.assets[id_].state = "deleting"
-            world.daemon.client.request("DELETE", f"{API}/assets/{id_}")
+        world.forget_assets(keep=1)
 
 
 # ---- descriptors ----
@@ -416,6 +414,7 @@ def unavailable(name):
 
 
 def main():
+    tidy_when_stopped()
     parser = argparse.ArgumentParser()
     parser.add_argument("what", choices=sorted(TRIALS))
     parser.add_argument("--trials", type=int, default=20)

@@ -8,7 +8,7 @@ import random
 import sys
 import time
 
-from common import Daemon, Failures, remove, say, scratch
+from common import Daemon, Failures, remove, say, scratch, tidy_when_stopped
 from inject import KILL, Shim
 from steps import STEPS, taken
 from world import World, features
@@ -130,6 +130,7 @@ class Points:
 
 
 def main():
+    tidy_when_stopped()
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--steps")

@@ -4,7 +4,8 @@ mounted again. usage: power.py [--trials N] [--seed S] [--target streamgate|tus|
 
 streamgate: all operations, compared as after a kill. tus: the same daemon, one client program of plain tus uploads.
 peer: that same program against @tus/server with @tus/file-store. unsynced: streamgate whose fsync and fdatasync do
-nothing (shim.c): the proof that these trials can fail. twice: a kill, then a cut. Needs root, loop devices and ext4.
+nothing (shim.c): the proof that these trials can fail. twice: a kill, then a cut. Needs root and loop devices.
+FAULT_FS=xfs takes XFS instead of ext4.
 """
 import argparse
 import contextlib
@@ -17,13 +18,17 @@ import subprocess
 import sys
 import time
 
-from common import HERE, ROOT, SLOW, Client, Daemon, Failures, Lost, log_uniform, remove, say, scratch, support
+from common import HERE, ROOT, SLOW, Client, Daemon, Failures, Lost, log_uniform, remove, say, scratch, support, \
+    tidy_when_stopped
 from inject import KILL, SKIP, Shim
 from steps import Complete, TusPatchLast, taken
+from tus_client import Uploads
 from world import World, features
 
-EXT4_IOC_SHUTDOWN = 0x8004587D
+SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, XFS_IOC_GOINGDOWN
 NO_LOG_FLUSH = 2
+FILE_SYSTEM = os.environ.get("FAULT_FS", "ext4")
+MAKE = {"ext4": ("mkfs.ext4", "-q", "-F"), "xfs": ("mkfs.xfs", "-q", "-f")}[FILE_SYSTEM]
 EPOCH = 25
 SHORTEST, LONGEST = 0.005, 0.6  # seconds of load before the cut
 LINGER = 0.02                   # at most this long the daemon runs on a disk that is gone
@@ -36,7 +41,7 @@ def unavailable():
         return "cutting power needs root"
     if not os.path.exists("/dev/loop-control"):
         return "there are no loop devices"
-    for tool in ("mkfs.ext4", "losetup", "mount"):
+    for tool in (MAKE[0], "losetup", "mount"):
         if not shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin"):
             return f"{tool} is missing"
     try:
@@ -52,7 +57,7 @@ def command(*words):
 
 
 class Disk:
-    """An ext4 file system whose power can be cut."""
+    """A file system whose power can be cut."""
 
     def __init__(self, folder):
         self.folder, self.device, self.mounted = folder, None, False
@@ -63,7 +68,7 @@ class Disk:
             image = os.path.join(self.folder, "image")
             with open(image, "wb") as file:
                 file.truncate(IMAGE_BYTES)
-            command("mkfs.ext4", "-q", "-F", image)
+            command(*MAKE, image)
             self.device = command("losetup", "-f", "--show", image)
             os.makedirs(self.path, exist_ok=True)
             self.mount()
@@ -73,13 +78,13 @@ class Disk:
         return self
 
     def mount(self):
-        command("mount", "-t", "ext4", self.device, self.path)
+        command("mount", "-t", FILE_SYSTEM, self.device, self.path)
         self.mounted = True
 
     def cut(self):
         fd = os.open(self.path, os.O_RDONLY)
         try:
-            fcntl.ioctl(fd, EXT4_IOC_SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
+            fcntl.ioctl(fd, SHUTDOWN, struct.pack("I", NO_LOG_FLUSH))
         finally:
             os.close(fd)
 
@@ -124,7 +129,7 @@ class PowerTrials:
             self.unsynced.arm(SKIP, ["fsync", "fdatasync"], sticky=True)
         self.daemon.start()
         self.world = World(self.daemon, self.failures, features(self.daemon), answers_end=True)
-        os.sync()
+        command("sync", "-f", disk.path)
 
     def trial(self, disk):
         self.world.begin(self.rng)
@@ -301,22 +306,27 @@ class TusTrials:
         self.make, self.folder = make, scratch(name)
         self.acknowledged = self.lost = self.ended = self.ended_lost = 0
 
-    def trial(self, disk, number):
-        from tus_client import Uploads  # pylint: disable=import-outside-toplevel
-        data = os.path.join(disk.path, f"data-{number}")
+    def trial(self, disk, server):
+        command("sync", "-f", disk.path)  # what was made before the trial is not what is tried
+        uploads = Uploads(server.client, self.rng)
+        time.sleep(log_uniform(self.rng, 0.02, LONGEST))
+        uploads.ended.set()
+        disk.cut()
+        server.kill()
+        uploads.settle()
+        disk.remount()
+        server.start()
+        self.compare(server, uploads)
+
+    def epoch(self, disk, numbers):
+        """Some trials on one data directory; what a trial lost is not looked at by the next ones."""
+        data = os.path.join(disk.path, f"data-{numbers[0]}")
         server = self.make(self.folder, data)
         try:
             server.start()
-            os.sync()  # what was made before the trial is not what is tried
-            uploads = Uploads(server.client, self.rng)
-            time.sleep(log_uniform(self.rng, 0.02, LONGEST))
-            uploads.ended.set()
-            disk.cut()
-            server.kill()
-            uploads.settle()
-            disk.remount()
-            server.start()
-            self.compare(server, uploads)
+            for n in numbers:
+                self.failures.trial = n
+                self.trial(disk, server)
         finally:
             server.kill()
             remove(data)
@@ -358,12 +368,11 @@ class TusTrials:
 
     def run(self, trials):
         with Disk(scratch("disk")) as disk:
-            for n in range(trials):
-                self.failures.trial = n
-                self.trial(disk, n)
-                if n % 100 == 99:
-                    say(f"{self.failures.name}: {n + 1} trials, {len(self.failures.trials_failed)} with losses, "
-                        f"{self.lost} of {self.acknowledged} uploads")
+            for first in range(0, trials, EPOCH):
+                self.epoch(disk, range(first, min(first + EPOCH, trials)))
+                if (first + EPOCH) % 100 == 0:
+                    say(f"{self.failures.name}: {first + EPOCH} trials, {len(self.failures.trials_failed)} with "
+                        f"losses, {self.lost} of {self.acknowledged} uploads")
         remove(self.folder)
         return {"trials": trials, "failed": len(self.failures.trials_failed), "uploads": self.acknowledged,
                 "uploads_lost": self.lost, "complete": self.ended, "complete_lost": self.ended_lost,
@@ -394,6 +403,7 @@ def trials_of(target, seed):
 
 
 def main():
+    tidy_when_stopped()
     parser = argparse.ArgumentParser()
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--seed", type=int, default=int(time.time()))

@@ -18,7 +18,7 @@ import kill
 import limits
 import points
 import power
-from common import ROOT, say
+from common import ROOT, say, tidy_when_stopped
 
 OUT = os.path.join(ROOT, "tests", "out", "fault")
 DOCUMENT = os.path.join(ROOT, "docs", "RELIABILITY.md")
@@ -45,11 +45,13 @@ PARTS = {
     "twice": ("kill -9 in a completion, then a power cut after the next one", 0, None,
               lambda seed, _: power.TwiceTrials(seed).run(), power.unavailable),
     "unsynced": ("control: power cut, syncs do nothing", 0, 50, cut_power("unsynced"), power.unavailable),
-    "tus": ("power cut, plain tus", 0, 1000, cut_power("tus"), power.unavailable),
-    "peer": ("the same against @tus/server with @tus/file-store", 0, 1000, cut_power("peer"),
+    "tus": ("power cut, plain tus", 0, 500, cut_power("tus"), power.unavailable),
+    "peer": ("the same against @tus/server with @tus/file-store", 0, 500, cut_power("peer"),
              lambda: power.unavailable() or power.install_peer()),
     "inject": ("one call fails, once and from then on", 40, None,
                lambda seed, trials: inject.Injections(seed).run(trials), None),
+    "commit": ("a commit's sync fails, then kill -9", 0, None,
+               lambda seed, _: inject.Injections(seed).run_kills(), None),
     "disk": ("disk full", 28, 500, run_out("disk"), lambda: limits.unavailable("disk")),
     "descriptors": ("descriptors exhausted", 6, 500, run_out("descriptors"), None),
     "slow": ("2,000 uploaders at 1 KiB/s", 0, None, run_out("slow"), None),
@@ -151,6 +153,7 @@ def run_part(name, options):
 
 
 def main():
+    tidy_when_stopped()
     parser = argparse.ArgumentParser(prog="scripts/fault", description="Kills, power cuts, full disks, failing calls.")
     parser.add_argument("--full", action="store_true", help="all parts at full length, and the table")
     parser.add_argument("--trials", type=int, help="trials of each part that counts them")

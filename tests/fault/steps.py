@@ -346,6 +346,8 @@ class TusJoin(TusStep):
             response = self.act()
         if not self.wants(response, 201):
             return
+        for part in self.parts:
+            part.state = "joined"
         id_ = response.header("Location").rsplit("/", 1)[1]
 
         def ready():
