@@ -65,7 +65,8 @@ json_t *sg_playback_json(struct sg_request *req, const struct sg_asset_entry *e,
     bad |= set_url(obj, "dash", base, ready && ix->fmp4 ? "manifest.mpd" : NULL);
     bad |= set_url(obj, "poster", base,
                    ready && sg_media_index_video(ix) != NULL ? "poster.jpg" : NULL);
-    bad |= json_object_set_new(obj, "storyboard", json_null());
+    bad |= set_url(obj, "storyboard", base,
+                   ready && sg_media_index_video(ix) != NULL ? "storyboard.vtt" : NULL);
     bad |= set_url(obj, "source", base, ready ? "source" : NULL);
     if (bad != 0) {
         json_decref(obj);

@@ -183,9 +183,9 @@ struct sgav_body {
     size_t len;
 };
 
-/* av_init.c, av_segment.c, av_ts.c, av_poster.c. Errors: UNPROCESSABLE (the file is not what its
- * index says), TOO_LARGE, NO_MEMORY, NOT_FOUND (no picture), INVALID (a call that does not fit the
- * file). */
+/* av_init.c, av_segment.c, av_ts.c, av_poster.c, av_storyboard.c. Errors: UNPROCESSABLE (the file
+ * is not what its index says), TOO_LARGE, NO_MEMORY, NOT_FOUND (no picture), INVALID (a call that
+ * does not fit the file). */
 enum sg_error sgav_render_init(struct sgav_source *source, const struct media_call *call,
                                struct sgav_body *out) SG_NODISCARD;
 enum sg_error sgav_render_fmp4(struct sgav_source *source, const struct media_call *call,
@@ -194,6 +194,8 @@ enum sg_error sgav_render_ts(struct sgav_source *source, const struct media_call
                              struct sgav_body *out) SG_NODISCARD;
 enum sg_error sgav_render_poster(struct sgav_source *source, const struct media_call *call,
                                  struct sgav_body *out) SG_NODISCARD;
+enum sg_error sgav_render_storyboard(struct sgav_source *source, const struct media_call *call,
+                                     struct sgav_body *out) SG_NODISCARD;
 
 /* Writes a sentence; always returns err. */
 enum sg_error sgav_fail(enum sg_error err, char why[SG_MEDIA_MESSAGE_MAX], const char *fmt, ...)

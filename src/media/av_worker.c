@@ -157,6 +157,7 @@ static enum sg_error run(struct sgav_source *source, const struct media_call *ca
         [MEDIA_OP_FMP4] = sgav_render_fmp4,
         [MEDIA_OP_TS] = sgav_render_ts,
         [MEDIA_OP_POSTER] = sgav_render_poster,
+        [MEDIA_OP_STORYBOARD] = sgav_render_storyboard,
     };
     return call->op == MEDIA_OP_PROBE ? run_probe(source, call, out, why)
                                       : renders[call->op](source, call, out);

@@ -3,10 +3,12 @@
 
 #include <string.h>
 
+#include "streamgate/media/storyboard.h"
+
 #include "timeline.h"
 #include "wire.h"
 
-enum { CALL_VERSION = 1 };
+enum { CALL_VERSION = 2 };
 
 static void put_part(struct wire_out *w, const struct media_part *p)
 {
@@ -38,6 +40,8 @@ enum sg_error media_call_encode(const struct media_call *call, uint8_t out[MEDIA
     wire_put_u64(&w, call->bytes);
     wire_put_u64(&w, call->time_ms);
     wire_put_u32(&w, call->width);
+    wire_put_u32(&w, call->height);
+    wire_put_u32(&w, call->count);
     wire_put_u32(&w, call->n_parts);
     for (uint32_t i = 0; i < call->n_parts; i++)
         put_part(&w, &call->parts[i]);
@@ -82,6 +86,8 @@ enum sg_error media_call_decode(const uint8_t *bytes, size_t len, struct media_c
     c.bytes = wire_get_u64(&r);
     c.time_ms = wire_get_u64(&r);
     c.width = wire_get_u32(&r);
+    c.height = wire_get_u32(&r);
+    c.count = wire_get_u32(&r);
     c.n_parts = wire_get_u32(&r);
     if (r.failed || c.n_parts > MEDIA_PARTS_MAX || c.limits.segment_ms == 0 || !c.key[0])
         return SG_ERR_INVALID;
@@ -126,6 +132,18 @@ static enum sg_error ts_parts(const struct sg_render *r, struct media_call *c)
     return SG_OK;
 }
 
+static enum sg_error sheet_of(const struct sg_render *r, struct media_call *c)
+{
+    struct sg_storyboard board;
+    if (sg_storyboard_layout(r->index, &board) || r->number >= board.sheets)
+        return SG_ERR_INVALID;
+    c->time_ms = board.interval_ms;
+    c->width = board.tile_width;
+    c->height = board.tile_height;
+    c->count = sg_storyboard_on_sheet(&board, r->number);
+    return SG_OK;
+}
+
 enum sg_error media_call_of_render(const struct sg_render *r, struct media_call *out)
 {
     static const enum media_op ops[] = {
@@ -133,6 +151,7 @@ enum sg_error media_call_of_render(const struct sg_render *r, struct media_call 
         [SG_RENDER_SEGMENT_FMP4] = MEDIA_OP_FMP4,
         [SG_RENDER_SEGMENT_TS] = MEDIA_OP_TS,
         [SG_RENDER_POSTER] = MEDIA_OP_POSTER,
+        [SG_RENDER_STORYBOARD] = MEDIA_OP_STORYBOARD,
     };
     struct media_call c = {.op = ops[r->kind], .limits = *r->limits, .number = r->number};
     size_t key_len = strlen(r->key);
@@ -142,6 +161,10 @@ enum sg_error media_call_of_render(const struct sg_render *r, struct media_call 
     if (r->kind == SG_RENDER_POSTER) {
         c.time_ms = r->time_ms < r->index->duration_ms ? r->time_ms : r->index->duration_ms;
         c.width = r->width;
+    } else if (r->kind == SG_RENDER_STORYBOARD) {
+        enum sg_error err = sheet_of(r, &c);
+        if (err)
+            return err;
     } else if (r->kind == SG_RENDER_SEGMENT_TS) {
         enum sg_error err = r->index->ts ? ts_parts(r, &c) : SG_ERR_INVALID;
         if (err)

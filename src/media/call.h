@@ -14,6 +14,7 @@ enum media_op {
     MEDIA_OP_FMP4,
     MEDIA_OP_TS,
     MEDIA_OP_POSTER,
+    MEDIA_OP_STORYBOARD,
     MEDIA_OP_END,
     MEDIA_OP_SWEEP = MEDIA_OP_END /* no payload, no file: only what follows every call */
 };
@@ -37,11 +38,13 @@ struct media_call {
     enum media_op op;
     char key[MEDIA_KEY_SIZE];
     struct sg_media_limits limits;
-    uint32_t number;  /* of the segment */
+    uint32_t number;  /* of the segment or sheet */
     uint64_t bytes;   /* what the fMP4 segment must come to */
-    uint64_t time_ms; /* poster */
-    uint32_t width;   /* poster */
-    uint32_t n_parts; /* TS: the video first; others: one; probe, poster: none */
+    uint64_t time_ms; /* poster; storyboard: from tile to tile */
+    uint32_t width;   /* poster; storyboard: of a tile */
+    uint32_t height;  /* storyboard: of a tile */
+    uint32_t count;   /* storyboard: tiles on the sheet */
+    uint32_t n_parts; /* TS: the video first; others: one; probe, pictures: none */
     struct media_part parts[MEDIA_PARTS_MAX];
 };
 

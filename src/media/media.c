@@ -105,6 +105,7 @@ static bool body_plausible(const struct render_wait *wait, const struct sg_buf *
     case SG_RENDER_SEGMENT_TS:
         return body->len % 188 == 0 && body->data[0] == 0x47;
     case SG_RENDER_POSTER:
+    case SG_RENDER_STORYBOARD:
         return body->data[0] == 0xff && body->data[1] == 0xd8;
     }
     return false;

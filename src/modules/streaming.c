@@ -1,8 +1,10 @@
 /* Playback: playlists, segments, pictures and the original, each a pure function of an immutable
  * source, kept in memory and computed once however many ask.
  *
- * Every resource of an asset passes open_asset, which is the gate: it fails closed, and playlists
- * hold relative URIs only, so a token in the path gates all below it. */
+ * Every resource of an asset passes stream_open_asset, which is the gate: it fails closed, and
+ * playlists hold relative URIs only, so a token in the path gates all below it. */
+#include "streaming.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,23 +20,23 @@
 #include "streamgate/modules/modules.h"
 
 #define TYPE_M3U8 "application/vnd.apple.mpegurl"
+#define TYPE_VTT "text/vtt"
 #define TYPE_MPD "application/dash+xml"
-#define KEY_SIZE 96
 
-enum kind { KIND_MASTER, KIND_PLAYLIST, KIND_INIT, KIND_SEGMENT, KIND_POSTER, KIND_SOURCE, KINDS };
-static uint32_t kind_requests[KINDS], kind_builds[KINDS];
+static uint32_t kind_requests[STREAM_KINDS], kind_builds[STREAM_KINDS];
 static uint32_t token_ok, token_bad;
 
 static enum sg_error streaming_init(struct sg_services *svc)
 {
     (void)svc;
-    static const char *const labels[KINDS] = {
-        [KIND_MASTER] = "kind=\"master\"", [KIND_PLAYLIST] = "kind=\"playlist\"",
-        [KIND_INIT] = "kind=\"init\"",     [KIND_SEGMENT] = "kind=\"segment\"",
-        [KIND_POSTER] = "kind=\"poster\"", [KIND_SOURCE] = "kind=\"source\"",
+    static const char *const labels[STREAM_KINDS] = {
+        [STREAM_MASTER] = "kind=\"master\"", [STREAM_PLAYLIST] = "kind=\"playlist\"",
+        [STREAM_INIT] = "kind=\"init\"",     [STREAM_SEGMENT] = "kind=\"segment\"",
+        [STREAM_POSTER] = "kind=\"poster\"", [STREAM_STORYBOARD] = "kind=\"storyboard\"",
+        [STREAM_SOURCE] = "kind=\"source\"",
     };
     enum sg_error err = SG_OK;
-    for (int k = 0; k < KINDS && err == SG_OK; k++) {
+    for (int k = 0; k < STREAM_KINDS && err == SG_OK; k++) {
         err = sg_metric_define(SG_METRIC_STREAM_REQUESTS, labels[k], &kind_requests[k]);
         if (err == SG_OK)
             err = sg_metric_define(SG_METRIC_STREAM_BUILDS, labels[k], &kind_builds[k]);
@@ -80,8 +82,7 @@ static enum sg_error check_gate(struct sg_request *req, const struct sg_asset *a
     return SG_OK;
 }
 
-/* The asset of {id}, playable and permitted. The caller drops the reference. */
-static enum sg_error open_asset(struct sg_request *req, struct sg_asset_entry **out)
+enum sg_error stream_open_asset(struct sg_request *req, struct sg_asset_entry **out)
 {
     struct sg_asset_entry *e = NULL;
     enum sg_error err = sg_asset_load(req, sg_request_param(req, "id"), &e);
@@ -100,16 +101,8 @@ static enum sg_error open_asset(struct sg_request *req, struct sg_asset_entry **
 
 /* ---- answering ---- */
 
-struct content {
-    enum kind kind;
-    const char *type;
-    char key[KEY_SIZE]; /* begins with the asset id, so that deletion finds it */
-    size_t key_len;
-};
-
-/* {id}/{what}: unique within the asset. Numbers are formatted by hand: this runs for every segment.
- */
-static void make_key(struct content *c, const char *id, const char *track, const char *form,
+/* Numbers are formatted by hand: this runs for every segment. */
+void stream_make_key(struct stream_content *c, const char *id, const char *track, const char *form,
                      uint64_t number)
 {
     char digits[20];
@@ -134,7 +127,7 @@ static void make_key(struct content *c, const char *id, const char *track, const
 
 /* A strong validator: the source's hash and the key name these bytes for ever. */
 static const char *make_etag(struct sg_request *req, const struct sg_asset *asset,
-                             const struct content *c)
+                             const struct stream_content *c)
 {
     size_t tail = c->key_len - SG_ULID_SIZE; /* after "{id}/" */
     char *etag = sg_arena_alloc(req->arena, 1 + 16 + 1 + tail + 2);
@@ -154,40 +147,62 @@ static const char *make_etag(struct sg_request *req, const struct sg_asset *asse
 
 /* Takes the reference to buf. */
 static enum sg_error answer(struct sg_request *req, struct sg_response *res,
-                            const struct sg_asset *asset, const struct content *c,
+                            const struct sg_asset *asset, const struct stream_content *c,
                             struct sg_buf *buf)
 {
     sg_response_buf(res, 200, c->type, buf);
     res->etag = make_etag(req, asset, c);
     bool is_public = asset->f.policy == SG_POLICY_PUBLIC;
-    if (c->kind != KIND_MASTER)
+    if (c->kind != STREAM_MASTER)
         res->cache_control = is_public ? "public, max-age=31536000, immutable"
                                        : "private, max-age=31536000, immutable";
     else if (!is_public) /* the row's own says public */
         res->cache_control = "private, max-age=2";
-    res->ranges = c->kind == KIND_SEGMENT || c->kind == KIND_INIT;
+    res->ranges = c->kind == STREAM_SEGMENT || c->kind == STREAM_INIT;
     sg_metric_add(SG_METRIC_STREAM_REQUESTS, kind_requests[c->kind], 1);
     return res->etag != NULL ? SG_OK : SG_ERR_NO_MEMORY;
 }
 
-/* ---- playlists: quick to make, so made where they are asked for ---- */
+/* ---- texts ---- */
+
+enum sg_error stream_answer_text(struct sg_request *req, struct sg_response *res,
+                                 struct sg_asset_entry *e, const struct stream_content *c,
+                                 const struct stream_text *text)
+{
+    struct sg_buf *buf = sg_content_peek(req->svc->content, c->key, c->key_len);
+    if (buf == NULL) {
+        enum sg_error err = text->make(e->index, text, &buf);
+        if (err != SG_OK)
+            return err;
+        sg_metric_add(SG_METRIC_STREAM_BUILDS, kind_builds[c->kind], 1);
+        sg_content_fill(req->svc->content, c->key, c->key_len, SG_OK, buf);
+    }
+    return answer(req, res, e->asset, c, buf);
+}
+
+static enum sg_error make_playlist(const struct sg_media_index *index,
+                                   const struct stream_text *text, struct sg_buf **out)
+{
+    return text->track != NULL ? sg_playlist_media(index, text->track, text->ts, out)
+                               : sg_playlist_master(index, text->ts, out);
+}
 
 static enum sg_error playlist(struct sg_request *req, struct sg_response *res,
                               struct sg_asset_entry *e, const struct sg_track *track, bool ts)
 {
-    struct content c = {.kind = track != NULL ? KIND_PLAYLIST : KIND_MASTER, .type = TYPE_M3U8};
-    make_key(&c, e->asset->f.id, track != NULL ? track->name : "master", ts ? "m3u8-ts" : "m3u8",
-             0);
-    struct sg_buf *buf = sg_content_peek(req->svc->content, c.key, c.key_len);
-    if (buf == NULL) {
-        enum sg_error err = track != NULL ? sg_playlist_media(e->index, track, ts, &buf)
-                                          : sg_playlist_master(e->index, ts, &buf);
-        if (err != SG_OK)
-            return err;
-        sg_metric_add(SG_METRIC_STREAM_BUILDS, kind_builds[c.kind], 1);
-        sg_content_fill(req->svc->content, c.key, c.key_len, SG_OK, buf);
-    }
-    return answer(req, res, e->asset, &c, buf);
+    struct stream_content c = {.kind = track != NULL ? STREAM_PLAYLIST : STREAM_MASTER,
+                               .type = TYPE_M3U8};
+    stream_make_key(&c, e->asset->f.id, track != NULL ? track->name : "master",
+                    ts ? "m3u8-ts" : "m3u8", 0);
+    return stream_answer_text(
+        req, res, e, &c, &(struct stream_text){.make = make_playlist, .track = track, .ts = ts});
+}
+
+static enum sg_error make_manifest(const struct sg_media_index *index,
+                                   const struct stream_text *text, struct sg_buf **out)
+{
+    (void)text;
+    return sg_dash_manifest(index, out);
 }
 
 /* Not every source can be packaged in both forms: the probe decides. */
@@ -203,7 +218,7 @@ static enum sg_error check_form(struct sg_request *req, const struct sg_asset_en
 static enum sg_error get_master_in(struct sg_request *req, struct sg_response *res, bool ts)
 {
     struct sg_asset_entry *e;
-    enum sg_error err = open_asset(req, &e);
+    enum sg_error err = stream_open_asset(req, &e);
     if (err != SG_OK)
         return err;
     err = check_form(req, e, ts);
@@ -226,22 +241,14 @@ static enum sg_error get_master_ts(struct sg_request *req, struct sg_response *r
 static enum sg_error get_dash(struct sg_request *req, struct sg_response *res)
 {
     struct sg_asset_entry *e;
-    enum sg_error err = open_asset(req, &e);
+    enum sg_error err = stream_open_asset(req, &e);
     if (err != SG_OK)
         return err;
+    struct stream_content c = {.kind = STREAM_MASTER, .type = TYPE_MPD};
+    stream_make_key(&c, e->asset->f.id, "manifest", "mpd", 0);
     err = check_form(req, e, false);
-    if (err != SG_OK)
-        goto out;
-    struct content c = {.kind = KIND_MASTER, .type = TYPE_MPD};
-    make_key(&c, e->asset->f.id, "manifest", "mpd", 0);
-    struct sg_buf *buf = sg_content_peek(req->svc->content, c.key, c.key_len);
-    if (buf == NULL && (err = sg_dash_manifest(e->index, &buf)) == SG_OK) {
-        sg_metric_add(SG_METRIC_STREAM_BUILDS, kind_builds[c.kind], 1);
-        sg_content_fill(req->svc->content, c.key, c.key_len, SG_OK, buf);
-    }
     if (err == SG_OK)
-        err = answer(req, res, e->asset, &c, buf);
-out:
+        err = stream_answer_text(req, res, e, &c, &(struct stream_text){.make = make_manifest});
     sg_asset_entry_unref(e);
     return err;
 }
@@ -263,7 +270,7 @@ static enum sg_error find_track(struct sg_request *req, const struct sg_asset_en
 static enum sg_error get_playlist_in(struct sg_request *req, struct sg_response *res, bool ts)
 {
     struct sg_asset_entry *e;
-    enum sg_error err = open_asset(req, &e);
+    enum sg_error err = stream_open_asset(req, &e);
     if (err != SG_OK)
         return err;
     const struct sg_track *track;
@@ -288,7 +295,7 @@ static enum sg_error get_playlist_ts(struct sg_request *req, struct sg_response 
 
 struct build {
     struct sg_services *svc;
-    struct content content;
+    struct stream_content content;
     struct sg_asset_entry *entry;
     uint64_t started_ns;
 };
@@ -306,7 +313,7 @@ static void build_done(void *arg, enum sg_error err, struct sg_buf *body, const 
 }
 
 static enum sg_error start_build(struct sg_request *req, struct sg_asset_entry *e,
-                                 const struct content *c, struct sg_render *render)
+                                 const struct stream_content *c, struct sg_render *render)
 {
     int fd = -1;
     enum sg_error err = sg_blob_open(req->svc->blobs, e->asset->f.id, &fd);
@@ -337,10 +344,9 @@ static enum sg_error start_build(struct sg_request *req, struct sg_asset_entry *
     return err;
 }
 
-/* Answers from memory, or joins the build under way, or starts it. */
-static enum sg_error built(struct sg_request *req, struct sg_response *res,
-                           struct sg_asset_entry *e, const struct content *c,
-                           struct sg_render *render)
+enum sg_error stream_answer_built(struct sg_request *req, struct sg_response *res,
+                                  struct sg_asset_entry *e, const struct stream_content *c,
+                                  struct sg_render *render)
 {
     if (req->woken) {
         if (req->wake_err != SG_OK)
@@ -375,45 +381,52 @@ static enum sg_error built(struct sg_request *req, struct sg_response *res,
 static enum sg_error get_init(struct sg_request *req, struct sg_response *res)
 {
     struct sg_asset_entry *e;
-    enum sg_error err = open_asset(req, &e);
+    enum sg_error err = stream_open_asset(req, &e);
     if (err != SG_OK)
         return err;
-    struct content c = {.kind = KIND_INIT};
+    struct stream_content c = {.kind = STREAM_INIT};
     struct sg_render render = {.kind = SG_RENDER_INIT};
     err = find_track(req, e, false, &render.track);
     if (err == SG_OK) {
         c.type = render.track->kind == SG_TRACK_VIDEO ? "video/mp4" : "audio/mp4";
-        make_key(&c, e->asset->f.id, render.track->name, "init", 0);
-        err = built(req, res, e, &c, &render);
+        stream_make_key(&c, e->asset->f.id, render.track->name, "init", 0);
+        err = stream_answer_built(req, res, e, &c, &render);
     }
     sg_asset_entry_unref(e);
     return err;
 }
 
+enum sg_error stream_number(struct sg_request *req, uint32_t count, uint32_t *out)
+{
+    const char *n = sg_request_param(req, "n");
+    uint64_t number;
+    if (sg_str_to_u64(n, strlen(n), UINT32_MAX, &number) != SG_OK || number >= count ||
+        (n[0] == '0' && n[1] != '\0'))
+        return SG_ERR_NOT_FOUND;
+    *out = (uint32_t)number;
+    return SG_OK;
+}
+
 static enum sg_error get_segment_in(struct sg_request *req, struct sg_response *res, bool ts)
 {
     struct sg_asset_entry *e;
-    enum sg_error err = open_asset(req, &e);
+    enum sg_error err = stream_open_asset(req, &e);
     if (err != SG_OK)
         return err;
-    struct content c = {.kind = KIND_SEGMENT};
+    struct stream_content c = {.kind = STREAM_SEGMENT};
     struct sg_render render = {.kind = ts ? SG_RENDER_SEGMENT_TS : SG_RENDER_SEGMENT_FMP4};
     err = find_track(req, e, ts, &render.track);
     if (err != SG_OK)
         goto out;
     uint32_t count = ts ? sg_media_index_ts_segments(e->index) : render.track->n_segments;
-    const char *n = sg_request_param(req, "n");
-    uint64_t number;
-    if (sg_str_to_u64(n, strlen(n), UINT32_MAX, &number) != SG_OK || number >= count ||
-        (n[0] == '0' && n[1] != '\0')) {
+    if (stream_number(req, count, &render.number) != SG_OK) {
         err = sg_request_fail(req, SG_ERR_NOT_FOUND, NULL, "the rendition has %" PRIu32 " segments",
                               count);
         goto out;
     }
-    render.number = (uint32_t)number;
     c.type = ts ? "video/mp2t" : render.track->kind == SG_TRACK_VIDEO ? "video/mp4" : "audio/mp4";
-    make_key(&c, e->asset->f.id, render.track->name, ts ? "ts" : "m4s", number);
-    err = built(req, res, e, &c, &render);
+    stream_make_key(&c, e->asset->f.id, render.track->name, ts ? "ts" : "m4s", render.number);
+    err = stream_answer_built(req, res, e, &c, &render);
 out:
     sg_asset_entry_unref(e);
     return err;
@@ -427,48 +440,6 @@ static enum sg_error get_segment(struct sg_request *req, struct sg_response *res
 static enum sg_error get_segment_ts(struct sg_request *req, struct sg_response *res)
 {
     return get_segment_in(req, res, true);
-}
-
-static enum sg_error poster_params(struct sg_request *req, const struct sg_asset_entry *e,
-                                   struct sg_render *render)
-{
-    const char *t;
-    enum sg_error err = sg_request_query(req, "t", &t);
-    if (err != SG_OK)
-        return err;
-    uint64_t duration_ms = e->index->duration_ms;
-    render->time_ms = duration_ms / 10; /* a little into the film: openings are often black */
-    if (t != NULL && sg_str_decimal_to_ms(t, strlen(t), UINT32_MAX, &render->time_ms) != SG_OK)
-        return sg_request_fail(req, SG_ERR_INVALID, "t",
-                               "must be seconds, such as 12 or 12.5, within the asset");
-    if (render->time_ms > duration_ms)
-        render->time_ms = duration_ms;
-    uint64_t width;
-    err = sg_request_query_u64(req, "w", 16, 7680, 0, &width);
-    render->width = (uint32_t)width;
-    return err;
-}
-
-static enum sg_error get_poster(struct sg_request *req, struct sg_response *res)
-{
-    struct sg_asset_entry *e;
-    enum sg_error err = open_asset(req, &e);
-    if (err != SG_OK)
-        return err;
-    struct content c = {.kind = KIND_POSTER, .type = "image/jpeg"};
-    struct sg_render render = {.kind = SG_RENDER_POSTER};
-    err = poster_params(req, e, &render);
-    if (err == SG_OK && sg_media_index_video(e->index) == NULL)
-        err = sg_request_fail(req, SG_ERR_NOT_FOUND, NULL, "the asset has no picture");
-    if (err == SG_OK) {
-        render.track = sg_media_index_video(e->index);
-        char form[32];
-        snprintf(form, sizeof form, "jpg-%" PRIu32, render.width);
-        make_key(&c, e->asset->f.id, "poster", form, render.time_ms);
-        err = built(req, res, e, &c, &render);
-    }
-    sg_asset_entry_unref(e);
-    return err;
 }
 
 /* ---- the original ---- */
@@ -503,7 +474,7 @@ static enum sg_error get_source(struct sg_request *req, struct sg_response *res)
     if (!req->may_block)
         return SG_ERR_WOULD_BLOCK;
     struct sg_asset_entry *e;
-    enum sg_error err = open_asset(req, &e);
+    enum sg_error err = stream_open_asset(req, &e);
     if (err != SG_OK)
         return err;
     int fd = -1;
@@ -516,8 +487,8 @@ static enum sg_error get_source(struct sg_request *req, struct sg_response *res)
             close(fd);
         goto out;
     }
-    struct content c = {.kind = KIND_SOURCE};
-    make_key(&c, e->asset->f.id, "source", "file", 0);
+    struct stream_content c = {.kind = STREAM_SOURCE};
+    stream_make_key(&c, e->asset->f.id, "source", "file", 0);
     const char *type = sg_arena_strdup(req->arena, e->asset->f.content_type);
     sg_response_file(res, 200, type, fd, size);
     res->ranges = true;
@@ -526,7 +497,7 @@ static enum sg_error get_source(struct sg_request *req, struct sg_response *res)
     res->cache_control = e->asset->f.policy == SG_POLICY_PUBLIC
                              ? "public, max-age=31536000, immutable"
                              : "private, max-age=31536000, immutable";
-    sg_metric_add(SG_METRIC_STREAM_REQUESTS, kind_requests[KIND_SOURCE], 1);
+    sg_metric_add(SG_METRIC_STREAM_REQUESTS, kind_requests[STREAM_SOURCE], 1);
     err = type != NULL && res->etag != NULL ? disposition(req, res, e->asset->f.filename)
                                             : SG_ERR_NO_MEMORY;
 out:
@@ -559,9 +530,14 @@ static const struct sg_route routes[] = {
      .summary = "Segment, fragmented MP4", .response_type = "video/mp4"},
     {PLAYBACK, .path = "/stream/{id}/{rendition}/seg-{n}.ts", .handle = get_segment_ts,
      .summary = "Segment, MPEG-TS", .response_type = "video/mp2t"},
-    {PLAYBACK, .path = "/stream/{id}/poster.jpg", .handle = get_poster,
+    {PLAYBACK, .path = "/stream/{id}/poster.jpg", .handle = stream_get_poster,
      .summary = "A picture from the film", .response_type = "image/jpeg", .query = poster_query,
      .n_query = SG_ARRAY_LEN(poster_query)},
+    {PLAYBACK, .path = "/stream/{id}/storyboard.vtt", .handle = stream_get_storyboard,
+     .summary = "Which small picture to show for which time", .response_type = TYPE_VTT},
+    {PLAYBACK, .path = "/stream/{id}/storyboard-{n}.jpg", .handle = stream_get_sheet,
+     .summary = "Small pictures of the storyboard, a hundred a sheet",
+     .response_type = "image/jpeg"},
     {PLAYBACK, .path = "/stream/{id}/source", .handle = get_source,
      .summary = "The file as it was uploaded", .response_type = "application/octet-stream"},
 };

@@ -3,7 +3,7 @@
 
 usage: bench.py [--runs N] [--seconds S] [--out FILE] [PART...]
 
-Parts: serve upload cold flight instructions memory raw tus small (all by default). Every comparison alternates its two
+Parts: serve upload cold storyboard flight instructions memory raw tus small (all by default). Every comparison alternates its two
 sides and tells the medians and the raw figures. FILE is written anew with all parts, and left alone when
 only some are run (their text goes to the terminal).
 """

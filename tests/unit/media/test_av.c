@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "av_media.h"
 #include "dump_support.h"
 #include "support/unit.h"
 
@@ -151,6 +152,60 @@ static void poster_is_turned_and_never_enlarged(void **state)
         assert_int_equal(w, cases[i].w);
         assert_in_range(h, cases[i].h - 2, cases[i].h + 2);
     }
+    close_bench(&b);
+}
+
+/* Two tiles of a turned film, side by side; and what no honest daemon asks for is refused. */
+static void sheets_of_storyboards(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct dump_reply reply;
+    char args[512];
+    snprintf(args, sizeof(args),
+             "-f lavfi -t 3 -i testsrc2=s=160x90:r=25 -c:v libx264 -preset ultrafast -pix_fmt "
+             "yuv420p -f mp4 %s/other && "
+             "ffmpeg -nostdin -v error -y -i %s/other -c copy -metadata:s:v rotate=90",
+             dir, dir);
+    open_bench(&b, args);
+    struct sg_render r = {.kind = SG_RENDER_STORYBOARD,
+                          .key = "file",
+                          .fd = b.fd,
+                          .index = b.index,
+                          .limits = &dump_limits};
+    unsigned w = 0, h = 0;
+    dump_render(b.worker, &r, &reply);
+    assert_int_equal(reply.err, SG_OK);
+    jpeg_size(reply.data, reply.len, &w, &h);
+    free(reply.data);
+    assert_int_equal(w, 180);
+    assert_int_equal(h, 160);
+
+    static const struct {
+        uint32_t width, height, count, number;
+        uint64_t time_ms;
+    } refused[] = {
+        {0, 90, 1, 0, 2000},    {160, 91, 1, 0, 2000},       {642, 90, 1, 0, 2000},
+        {160, 642, 1, 0, 2000}, {160, 90, 0, 0, 2000},       {160, 90, 101, 0, 2000},
+        {160, 90, 1, 65536, 1}, {160, 90, 1, 0, 1ULL << 32},
+    };
+    struct sgav_source *source = NULL;
+    char why[SG_MEDIA_MESSAGE_MAX];
+    int fd = dup(b.fd);
+    assert_int_equal(sgav_source_open(fd, &dump_limits, &source, why), SG_OK);
+    for (size_t i = 0; i < SG_ARRAY_LEN(refused); i++) {
+        const struct media_call call = {.op = MEDIA_OP_STORYBOARD,
+                                        .limits = dump_limits,
+                                        .width = refused[i].width,
+                                        .height = refused[i].height,
+                                        .count = refused[i].count,
+                                        .number = refused[i].number,
+                                        .time_ms = refused[i].time_ms};
+        struct sgav_body body = {0};
+        assert_int_equal(sgav_render_storyboard(source, &call, &body), SG_ERR_INVALID);
+        assert_null(body.data);
+    }
+    sgav_source_close(&source);
     close_bench(&b);
 }
 
@@ -332,6 +387,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(film_is_described_and_cut),
         cmocka_unit_test(poster_is_turned_and_never_enlarged),
+        cmocka_unit_test(sheets_of_storyboards),
         cmocka_unit_test(open_groups_are_avoided_or_told),
         cmocka_unit_test(audio_alone_has_no_poster),
         cmocka_unit_test(limits_hold),

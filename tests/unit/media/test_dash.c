@@ -161,8 +161,7 @@ static void titles_are_escaped(void **state)
         struct hand_index h;
         fill(&h, true);
         assert_in_range(strlen(rows[i].title), 0, sizeof(h.tracks[2].title) - 1);
-        strncpy(h.tracks[2].title, rows[i].title, sizeof(h.tracks[2].title) - 1);
-        h.tracks[2].title[strlen(rows[i].title)] = 0;
+        memcpy(h.tracks[2].title, rows[i].title, strlen(rows[i].title) + 1);
         expect_part(&h.index, rows[i].label);
     }
 }

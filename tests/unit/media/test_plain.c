@@ -63,6 +63,7 @@ static enum sg_error render(struct sgav_source *source, const struct sg_render *
         [SG_RENDER_SEGMENT_FMP4] = sgav_render_fmp4,
         [SG_RENDER_SEGMENT_TS] = sgav_render_ts,
         [SG_RENDER_POSTER] = sgav_render_poster,
+        [SG_RENDER_STORYBOARD] = sgav_render_storyboard,
     };
     struct media_call call;
     enum sg_error err = media_call_of_render(what, &call);
@@ -110,6 +111,10 @@ static bool same_bodies(struct reader *a, struct reader *b, int fd, bool posters
         what.time_ms = index->duration_ms * i * 2 / 5;
         same = same_body(a, b, &what) && same;
     }
+    what.kind = SG_RENDER_STORYBOARD;
+    what.number = 0;
+    if (posters && sg_media_index_video(index))
+        same = same_body(a, b, &what) && same;
     sg_media_index_unref(index);
     return same;
 }

@@ -1,0 +1,61 @@
+/* What the files of the streaming module share: the gate, and how a resource is found in memory or
+ * made once. */
+#ifndef STREAMGATE_MODULES_STREAMING_H
+#define STREAMGATE_MODULES_STREAMING_H
+
+#include "streamgate/http/asset_view.h"
+#include "streamgate/http/request.h"
+#include "streamgate/http/response.h"
+#include "streamgate/media/media.h"
+
+enum stream_kind {
+    STREAM_MASTER,
+    STREAM_PLAYLIST,
+    STREAM_INIT,
+    STREAM_SEGMENT,
+    STREAM_POSTER,
+    STREAM_STORYBOARD,
+    STREAM_SOURCE,
+    STREAM_KINDS
+};
+
+#define STREAM_KEY_SIZE 96
+
+struct stream_content {
+    enum stream_kind kind;
+    const char *type;
+    char key[STREAM_KEY_SIZE]; /* begins with the asset id, so that deletion finds it */
+    size_t key_len;
+};
+
+/* The asset of {id}, playable and permitted. The caller drops the reference. */
+enum sg_error stream_open_asset(struct sg_request *req, struct sg_asset_entry **out) SG_NODISCARD;
+/* {id}/{track}/{form}/{number}: unique within the asset. */
+void stream_make_key(struct stream_content *c, const char *id, const char *track, const char *form,
+                     uint64_t number);
+/* {n} of the path, in its one spelling, below count; else NOT_FOUND, and nothing is said yet. */
+enum sg_error stream_number(struct sg_request *req, uint32_t count, uint32_t *out) SG_NODISCARD;
+
+/* What makes a text of the index; track and ts are for those that take them. */
+struct stream_text {
+    enum sg_error (*make)(const struct sg_media_index *index, const struct stream_text *text,
+                          struct sg_buf **out);
+    const struct sg_track *track;
+    bool ts;
+};
+/* Texts are quick to make, so they are made where they are asked for. */
+enum sg_error stream_answer_text(struct sg_request *req, struct sg_response *res,
+                                 struct sg_asset_entry *e, const struct stream_content *c,
+                                 const struct stream_text *text) SG_NODISCARD;
+/* Answers from memory, or joins the build under way, or starts it: in a media process, once however
+ * many ask. */
+enum sg_error stream_answer_built(struct sg_request *req, struct sg_response *res,
+                                  struct sg_asset_entry *e, const struct stream_content *c,
+                                  struct sg_render *render) SG_NODISCARD;
+
+/* streaming_pictures.c */
+enum sg_error stream_get_poster(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
+enum sg_error stream_get_storyboard(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
+enum sg_error stream_get_sheet(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
+
+#endif
