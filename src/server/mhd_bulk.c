@@ -251,7 +251,7 @@ static ssize_t bulk_recv(struct conn *c, int fd, void *buf, size_t len, int flag
 }
 
 /* libmicrohttpd's (and, harmlessly, everybody else's) recv. */
-__attribute__((visibility("default"))) ssize_t recv(int fd, void *buf, size_t len, int flags)
+ssize_t recv(int fd, void *buf, size_t len, int flags)
 {
     struct conn *_Atomic *slot = slot_of(fd, false);
     struct conn *c = slot ? atomic_load_explicit(slot, memory_order_acquire) : NULL;
