@@ -145,7 +145,7 @@ static int prepare(struct sg_db_conn *c, const char *sql, int len, unsigned flag
     return sqlite3_prepare_v3(c->handle, sql, len, flags, out, NULL);
 }
 
-/* The slot of sql, or one to (re)use for it. Linear: the pointers of 96 slots are few cache lines.
+/* The slot of sql, or one to (re)use for it. Linear: the pointers of the slots are few cache lines.
  */
 static size_t find_slot(struct sg_db_conn *c, const char *sql)
 {

@@ -140,7 +140,42 @@ static const char schema_2[] =
                             "old.") " <> " RESERVES("new.") " BEGIN " TAKE_UPLOAD ADD_UPLOAD
                                                             " END;";
 
-static const char *const steps[] = {schema_1, schema_2};
+/* The states of jobs: 0 queued, 1 running, from 2 on ended (store/job_store.h). What the indexes
+ * are for: jobs_ready the claim's lanes; jobs_due what comes due next; jobs_running limits and
+ * fairness; jobs_turn and jobs_owner_turn whose turn it is; jobs_state counts. */
+static const char schema_3[] =
+    "CREATE TABLE jobs(seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,"
+    " asset_id TEXT NOT NULL, schedule_id TEXT NOT NULL, type TEXT NOT NULL,"
+    " payload TEXT NOT NULL, priority INTEGER NOT NULL, state INTEGER NOT NULL,"
+    " run_at_ms INTEGER NOT NULL, attempts INTEGER NOT NULL, max_attempts INTEGER NOT NULL,"
+    " crashes INTEGER NOT NULL, cancel INTEGER NOT NULL, lease_ms INTEGER NOT NULL,"
+    " lease TEXT NOT NULL, depends_on TEXT NOT NULL, progress TEXT NOT NULL,"
+    " result TEXT NOT NULL, error_slug TEXT NOT NULL, error_detail TEXT NOT NULL,"
+    " created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL, started_ms INTEGER NOT NULL,"
+    " finished_ms INTEGER NOT NULL, blocked INTEGER NOT NULL, turn INTEGER NOT NULL,"
+    " lane TEXT NOT NULL AS (type || '/' || owner) STORED) STRICT;"
+    "CREATE INDEX jobs_ready ON jobs(lane, priority DESC, run_at_ms)"
+    " WHERE state = 0 AND blocked = 0;"
+    "CREATE INDEX jobs_due ON jobs(run_at_ms) WHERE state = 0 AND blocked = 0;"
+    "CREATE INDEX jobs_running ON jobs(owner) WHERE state = 1;"
+    "CREATE INDEX jobs_ended ON jobs(finished_ms) WHERE state > 1;"
+    "CREATE INDEX jobs_state ON jobs(state);"
+    "CREATE INDEX jobs_turn ON jobs(turn);"
+    "CREATE INDEX jobs_owner_turn ON jobs(owner, turn);"
+    "CREATE INDEX jobs_owner ON jobs(owner, id);"
+    "CREATE INDEX jobs_asset ON jobs(asset_id, id) WHERE asset_id <> '';"
+    "CREATE TABLE job_needs(job_id TEXT NOT NULL REFERENCES jobs(id) ON DELETE CASCADE,"
+    " needs TEXT NOT NULL REFERENCES jobs(id) ON DELETE CASCADE,"
+    " PRIMARY KEY(job_id, needs)) STRICT, WITHOUT ROWID;"
+    "CREATE INDEX job_needs_needs ON job_needs(needs);"
+    "CREATE TABLE job_schedules(id TEXT NOT NULL PRIMARY KEY, owner TEXT NOT NULL,"
+    " type TEXT NOT NULL, cron TEXT NOT NULL, zone TEXT NOT NULL, payload TEXT NOT NULL,"
+    " priority INTEGER NOT NULL, max_attempts INTEGER NOT NULL, missed INTEGER NOT NULL,"
+    " next_ms INTEGER NOT NULL, last_ms INTEGER NOT NULL, last_job TEXT NOT NULL,"
+    " created_ms INTEGER NOT NULL) STRICT;"
+    "CREATE INDEX job_schedules_next ON job_schedules(next_ms, id);";
+
+static const char *const steps[] = {schema_1, schema_2, schema_3};
 
 unsigned sg_db_schema_version(void)
 {
