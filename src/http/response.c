@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "streamgate/base/json.h"
+#include "streamgate/http/event_stream.h"
 
 #include "response_private.h"
 
@@ -24,6 +25,11 @@ void response_drop_body(struct sg_response *res)
     if (res->fd >= 0)
         close(res->fd);
     res->fd = -1;
+    if (res->events) {
+        sg_event_stream_close(res->events);
+        sg_event_stream_unref(res->events);
+    }
+    res->events = NULL;
     res->source = SG_SOURCE_NONE;
     res->offset = 0;
     res->len = 0;

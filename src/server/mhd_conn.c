@@ -110,8 +110,10 @@ static enum MHD_Result queue(struct conn *c)
     if (!mhd_reply_queue(c, &c->response_len)) {
         return MHD_NO;
     }
+    /* A stream is silent for as long as nothing happens: mhd_events.c looks after it. */
+    bool stream = sg_exchange_response(c->x)->source == SG_SOURCE_EVENTS;
     c->stage = CONN_SENDING;
-    watch(c, SG_WATCH_SEND);
+    watch(c, stream ? SG_WATCH_WORK : SG_WATCH_SEND);
     return MHD_YES;
 }
 

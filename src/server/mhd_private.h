@@ -31,6 +31,7 @@ struct sg_server {
     _Atomic uint32_t early;    /* exchanges begun before stopping that are not finished */
     struct mhd_kept_set *kept; /* mhd_kept.c: one an I/O thread */
     unsigned n_kept;
+    struct mhd_events *events; /* mhd_events.c */
     _Atomic unsigned kept_taken;
 };
 
@@ -115,6 +116,13 @@ bool mhd_kept_wants(const struct sg_response *res); /* before its body is given 
 void mhd_kept_offer(struct conn *c, const struct sg_response *res, const struct sg_buf *buf,
                     struct MHD_Response *response);
 void mhd_kept_done(struct conn *c); /* the library is through with it; NULL is fine */
+
+/* mhd_events.c */
+bool mhd_events_create(struct sg_server *s);  /* starts the thread; destroy also after false */
+void mhd_events_end(struct sg_server *s);     /* streams end, also those that still begin */
+void mhd_events_destroy(struct sg_server *s); /* after the library's threads have ended */
+/* A response that reads res's stream, which becomes its own; NULL: no memory. */
+struct MHD_Response *mhd_events_response(struct conn *c, struct sg_response *res);
 
 /* mhd_reply.c */
 /* Queues the exchange's response; its body's owner becomes the library. *len: of the body that will

@@ -1,6 +1,6 @@
 /* From a struct sg_response to the wire. Bodies in memory are handed to libmicrohttpd without a
- * copy and with a reference of their own; files are read in blocks. Every response has a known
- * length. */
+ * copy and with a reference of their own; files are read in blocks. Every response but an event
+ * stream has a known length. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -133,7 +133,7 @@ static struct MHD_Response *of_length(uint64_t len)
     return r;
 }
 
-static struct MHD_Response *create(struct sg_response *res)
+static struct MHD_Response *create(struct conn *c, struct sg_response *res)
 {
     if (res->status == 304 && res->len > 0) {
         return of_length(res->len);
@@ -151,6 +151,8 @@ static struct MHD_Response *create(struct sg_response *res)
     case SG_SOURCE_FILE:
     case SG_SOURCE_PARTS:
         return from_reader(res);
+    case SG_SOURCE_EVENTS:
+        return mhd_events_response(c, res);
     default:
         return MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
     }
@@ -172,7 +174,7 @@ static bool queue_new(struct conn *c, struct sg_response *res)
 {
     bool keep = mhd_kept_wants(res);
     const struct sg_buf *buf = res->buf;
-    struct MHD_Response *r = create(res);
+    struct MHD_Response *r = create(c, res);
     bool ok = r && add_headers(r, res) && MHD_queue_response(c->mhd, res->status, r) == MHD_YES;
     if (ok && keep) {
         mhd_kept_offer(c, res, buf, r);

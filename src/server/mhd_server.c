@@ -173,7 +173,7 @@ static enum sg_error start_daemon(struct sg_server *s, const struct sg_config *c
     if (threads > connections) {
         threads = connections;
     }
-    if (!mhd_kept_create(s, threads)) {
+    if (!mhd_kept_create(s, threads) || !mhd_events_create(s)) {
         return SG_ERR_NO_MEMORY;
     }
     struct MHD_OptionItem options[] = {
@@ -211,6 +211,7 @@ static void server_free(struct sg_server *s)
         close(s->listen_fd);
     }
     mhd_kept_destroy(s);
+    mhd_events_destroy(s);
     mhd_bulk_free();
     pthread_cond_destroy(&s->quiet);
     pthread_mutex_destroy(&s->lock);
@@ -318,6 +319,7 @@ void sg_server_stop(struct sg_server **ss, uint64_t drain_ms)
     /* New requests are still answered meanwhile, each with a close: a load balancer sees readiness
      * turn 503 before the port goes. */
     atomic_store_explicit(&s->stopping, true, memory_order_release);
+    mhd_events_end(s);
     bool drained = wait_quiet(s, &s->early, drain_ms);
     (void)MHD_quiesce_daemon(s->daemon); /* the listening socket is ours again; closed at the end */
     if (!drained || !wait_quiet(s, &s->active, LATE_REQUESTS_MS)) {

@@ -313,7 +313,9 @@ void sg_exchange_account(struct sg_exchange *x, bool completed, uint64_t bytes_s
     } else if (class == CODE_5XX) {
         sg_metric_add(SG_METRIC_REQUEST_FAILED, 0, 1);
     }
-    sg_metric_observe_ns(SG_METRIC_REQUEST_LATENCY, s->latency, latency_ns);
+    if (x->res.source != SG_SOURCE_EVENTS) { /* those last as long as their readers like */
+        sg_metric_observe_ns(SG_METRIC_REQUEST_LATENCY, s->latency, latency_ns);
+    }
     if (bytes_sent > 0 && x->req.route && x->req.route->limit == SG_LIMIT_STREAMING) {
         sg_metric_add(SG_METRIC_STREAM_BYTES, 0, bytes_sent);
     }

@@ -10,7 +10,8 @@
 #include "streamgate/base/buf.h"
 #include "streamgate/http/request.h"
 
-enum sg_body_source { SG_SOURCE_NONE, SG_SOURCE_BUF, SG_SOURCE_FILE, SG_SOURCE_PARTS };
+enum sg_body_source { SG_SOURCE_NONE, SG_SOURCE_BUF, SG_SOURCE_FILE, SG_SOURCE_PARTS, SG_SOURCE_EVENTS };
+struct sg_event_stream; /* http/event_stream.h */
 #define SG_RESPONSE_HEADERS_MAX 24
 
 /* A piece of a body: bytes [offset, offset + len) of buf or fd, preceded by `prefix`. */
@@ -27,6 +28,7 @@ struct sg_response {
     enum sg_body_source source;
     struct sg_buf *buf;                  /* SOURCE_BUF and PARTS of one: owned reference */
     int fd;                              /* SOURCE_FILE and PARTS of one: owned descriptor; -1 otherwise */
+    struct sg_event_stream *events;      /* SOURCE_EVENTS: owned reference; its length is not known */
     uint64_t offset, len;                /* of the body within buf or fd */
     struct sg_body_part *parts; unsigned n_parts; /* PARTS: multipart/byteranges; the last has len 0 and the closing boundary */
     bool ranges;                         /* Accept-Ranges: bytes and Range honoured */
