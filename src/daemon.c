@@ -19,6 +19,7 @@
 #include "streamgate/base/log.h"
 #include "streamgate/http/asset_view.h"
 #include "streamgate/http/route.h"
+#include "streamgate/layers/jobs.h"
 #include "streamgate/server/server.h"
 
 #include "startup.h"
@@ -245,6 +246,8 @@ static enum sg_error start_layers(struct daemon *d, const struct sg_config *c)
     if (err == SG_OK)
         err = sg_asset_cache_create(c, &svc->assets);
     if (err == SG_OK)
+        err = sg_jobs_create(svc->db, c, &svc->jobs);
+    if (err == SG_OK)
         err = sg_pool_create(&(struct sg_pool_params){.name = "blocking",
                                                       .threads = (unsigned)sg_config_uint(
                                                           c, SG_SET_server_blocking_threads)},
@@ -270,7 +273,8 @@ static enum sg_error start_modules(struct daemon *d)
     }
     enum sg_error err = sg_route_table_create(sg_modules, sg_module_count, &d->routes);
     d->svc.routes = d->routes;
-    return err;
+    sg_jobs_configure(d->svc.jobs, sg_services_config(&d->svc)); /* limits of the types they have */
+    return err == SG_OK ? sg_jobs_start(d->svc.jobs) : err;
 }
 
 static void note_system(struct daemon *d, const char *action)
@@ -344,6 +348,8 @@ static void stop_layers(struct daemon *d)
     struct sg_services *svc = &d->svc;
     sg_pool_destroy(
         &svc->blocking); /* runs what is queued, which may still ask modules and media */
+    if (svc->jobs != NULL)
+        sg_jobs_stop(svc->jobs); /* its handlers may still ask modules and media */
     for (size_t i = d->modules_started; i-- > 0;)
         if (sg_modules[i]->shutdown != NULL)
             sg_modules[i]->shutdown(svc);
@@ -353,6 +359,7 @@ static void stop_layers(struct daemon *d)
     sg_media_pool_destroy(&svc->media);
     sg_asset_cache_destroy(&svc->assets);
     sg_content_cache_destroy(&svc->content);
+    sg_jobs_destroy(&svc->jobs);
     sg_alerts_destroy(&svc->alerts);
     sg_audit_destroy(&svc->audit);
     sg_token_signer_destroy(&svc->signer);

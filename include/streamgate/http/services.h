@@ -19,6 +19,7 @@
 #include "streamgate/store/db.h"
 
 struct sg_asset_cache; /* http/asset_view.h */
+struct sg_jobs;         /* layers/jobs.h */
 struct sg_upload_memory; /* src/modules/upload_state.h */
 struct sg_route_table; /* http/route.h */
 
@@ -40,6 +41,7 @@ struct sg_services {
     struct sg_alerts *alerts;
     struct sg_content_cache *content;      /* streaming namespace: playlists, segments, pictures */
     struct sg_asset_cache *assets;         /* metadata namespace (http/asset_view.h) */
+    struct sg_jobs *jobs;                  /* made before the modules, whose init registers their types; started after them and stopped before them */
     struct sg_upload_memory *uploads;       /* the upload module's own: made by its init, destroyed by its shutdown */
     const struct sg_route_table *routes;   /* for OpenAPI */
     struct sg_cidr_list *_Atomic trusted_proxies; /* swapped on SIGHUP like config */

@@ -12,5 +12,6 @@ extern const struct sg_module sg_import_module;
 extern const struct sg_module sg_metadata_module;
 extern const struct sg_module sg_streaming_module;
 extern const struct sg_module sg_auth_module;
+extern const struct sg_module sg_worker_module;
 
 #endif
