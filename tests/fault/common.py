@@ -148,6 +148,7 @@ class Daemon:
         self.environment = environment or {}
         self.limits = limits  # descriptors, or None
         self.process = None
+        self.log_seen = 0
         self.ready_times = []
 
     def spawn(self):
@@ -233,6 +234,16 @@ class Daemon:
         result = support.run(BIN, "audit", "verify", "--data-dir", self.data, text=True,
                              env={**os.environ, **support.sanitizer_options()})
         return None if result.returncode == 0 else (result.stderr or result.stdout).strip()
+
+    def sanitizer_report(self):
+        """What a sanitizer wrote since this was asked last, or None."""
+        with open(self.log_path, "rb") as file:
+            file.seek(self.log_seen)
+            data = file.read()
+        self.log_seen += len(data)
+        text = data.decode(errors="replace")
+        found = support.SANITIZER.search(text)
+        return text[found.start():found.start() + 4000] if found else None
 
     def log_tail(self, size=1500):
         with open(self.log_path, "rb") as file:

@@ -85,6 +85,9 @@ class Comparison:
             self.fail(f"a file that should be readable: {error!r}")
 
     def everything(self):
+        report = self.daemon.sanitizer_report()
+        if report is not None:
+            self.fail(report)
         broken = self.daemon.audit_verify()
         if broken is not None:
             self.fail(f"audit verify: {broken}")

@@ -118,7 +118,6 @@ class Injections:
         self.world.compare()
         self.restarts += 1
         self.plays("after a restart")
-        self.world.forget_assets(keep=1)
 
     def trial(self, make, kind, place, fault, sticky, passes):
         """Whether the call came at all."""
@@ -153,6 +152,7 @@ class Injections:
         self.by_kind[f"{make.__name__}/{kind}/{place}"] += hits > 0
         if self.trials % RESTART_EVERY == 0:
             self.restart()
+            self.world.forget_assets(keep=1)
         return hits > 0
 
     def rows(self, names=None, pairs=None):

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """SIGKILL before every single call on the data directory: of each step of an upload, of a first start, and of a
-start that has something to tidy. usage: points.py [--seed S] [--steps NAME,...]
+start that has something to tidy. usage: points.py [--seed S] [--steps NAME,... | --starts]
 """
 import argparse
 import os
@@ -14,6 +14,8 @@ from steps import STEPS, taken
 from world import World, features
 
 CALLS_MOST = 400
+KEPT = 20  # assets, so that comparing stays quick
+STEP_CALLS = 40  # about what a step makes
 STARTS_UNTIDY = ("Raw", "Complete", "TusPatchLast", "TusJoin", "AssetDelete", "UploadDelete")
 
 
@@ -55,7 +57,10 @@ class Points:
     def recover(self, world):
         self.ready_times.append(world.daemon.start())
         world.compare()
-        world.finish_everything(self.rng)
+        world.finish_uploads(self.rng)  # compared with what comes next
+        if len(world.assets) > KEPT:
+            world.compare()
+            world.forget_assets(keep=1)
 
     def steps(self, names=None):
         daemon = self.fresh("steps")
@@ -69,8 +74,8 @@ class Points:
                     break
                 self.killed[make.__name__] = passes + 1
                 self.recover(world)
+        world.compare()
         daemon.kill()
-        return world.features
 
     def start_killed(self, daemon, passes):
         """Whether a start was killed before its call number passes."""
@@ -92,21 +97,21 @@ class Points:
             daemon = self.fresh(f"first-{passes}")
             if not self.start_killed(daemon, passes):
                 break
-            self.starts_killed["first"] = passes + 1
+            self.starts_killed["nothing"] = passes + 1
             self.ready_times.append(daemon.start())
             World(daemon, self.failures, features(daemon)).compare()
             daemon.kill()
             if not self.failures.items:
                 remove(daemon.dir)
 
-    def untidy_starts(self, features_):
-        makes = [m for m in STEPS if m.__name__ in STARTS_UNTIDY and m.needs in features_]
+    def untidy_starts(self):
         daemon = self.fresh("untidy")
         world = self.world_of(daemon)
+        makes = [m for m in STEPS if m.__name__ in STARTS_UNTIDY and m.needs in world.features]
         for make in makes:
             for passes in range(CALLS_MOST):
                 self.failures.trial = f"start after {make.__name__}, call {passes}"
-                at = self.rng.randrange(1, max(2, self.killed.get(make.__name__, 2)))
+                at = self.rng.randrange(1, STEP_CALLS)
                 if not self.killed_in(world, make, at):
                     daemon.kill()
                 killed = self.start_killed(daemon, passes)
@@ -116,15 +121,21 @@ class Points:
                 self.starts_killed[make.__name__] = passes + 1
         daemon.kill()
 
-    def run(self, names=None):
-        features_ = self.steps(names)
-        if not names:
+    def run_steps(self, names=None):
+        return self.summary(lambda: self.steps(names))
+
+    def run_starts(self):
+        def starts():
             self.first_starts()
-            self.untidy_starts(features_)
+            self.untidy_starts()
+        return self.summary(starts)
+
+    def summary(self, run):
+        run()
         if not self.failures.items:
             remove(self.folder)
-        return {"points": sum(self.killed.values()), "steps": self.killed, "features": sorted(features_),
-                "starts": self.starts_killed, "failed": len(self.failures.trials_failed),
+        points = {**self.killed, **{f"start after {k}": n for k, n in self.starts_killed.items()}}
+        return {"trials": sum(points.values()), "points": points, "failed": len(self.failures.trials_failed),
                 "start_max": max(self.ready_times, default=0),
                 "failures": [f"{t}: {what}" for t, what in self.failures.items]}
 
@@ -134,9 +145,11 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--steps")
+    parser.add_argument("--starts", action="store_true")
     options = parser.parse_args()
     say(f"points: seed {options.seed}")
-    result = Points(options.seed).run(options.steps and options.steps.split(","))
+    trials = Points(options.seed)
+    result = trials.run_starts() if options.starts else trials.run_steps(options.steps and options.steps.split(","))
     say(f"points: {result}")
     return 1 if result["failed"] else 0
 

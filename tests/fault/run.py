@@ -19,6 +19,7 @@ import limits
 import points
 import power
 from common import ROOT, say, tidy_when_stopped
+from steps import OWED, STEPS
 
 OUT = os.path.join(ROOT, "tests", "out", "fault")
 DOCUMENT = os.path.join(ROOT, "docs", "RELIABILITY.md")
@@ -39,8 +40,10 @@ def run_out(name):
 PARTS = {
     "kill": ("kill -9 at random moments, under load and in restarts", 30, 1000,
              lambda seed, trials: kill.KillTrials(seed).run(trials), None),
-    "points": ("kill -9 before every single call on the data directory", 0, None,
-               lambda seed, _: points.Points(seed).run(), None),
+    "points": ("kill -9 before every single call of every step on the data directory", 0, None,
+               lambda seed, _: points.Points(seed).run_steps(), None),
+    "starts": ("kill -9 before every single call of a start, the first or one that has to tidy", 0, None,
+               lambda seed, _: points.Points(seed).run_starts(), None),
     "power": ("power cut under load", 10, 1000, cut_power("streamgate"), power.unavailable),
     "twice": ("kill -9 in a completion, then a power cut after the next one", 0, None,
               lambda seed, _: power.TwiceTrials(seed).run(), power.unavailable),
@@ -49,7 +52,10 @@ PARTS = {
     "peer": ("the same against @tus/server with @tus/file-store", 0, 500, cut_power("peer"),
              lambda: power.unavailable() or power.install_peer()),
     "inject": ("one call fails, once and from then on", 40, None,
-               lambda seed, trials: inject.Injections(seed).run(trials), None),
+               lambda seed, trials: inject.Injections(seed).run(trials, [s.__name__ for s in STEPS if s not in OWED]),
+               None),
+    "owed": ("the same in the last PATCH of a tus upload and in a concatenation", 0, None,
+             lambda seed, _: inject.Injections(seed).run(None, [s.__name__ for s in OWED]), None),
     "commit": ("a commit's sync fails, then kill -9", 0, None,
                lambda seed, _: inject.Injections(seed).run_kills(), None),
     "disk": ("disk full", 28, 500, run_out("disk"), lambda: limits.unavailable("disk")),
@@ -65,15 +71,14 @@ def figures(name, r):
     if name == "kill":
         return (f"{r['operations']:,} acknowledged operations, {r['killed_starts']} starts killed; ready after "
                 f"{r['start_median']:.2f} s (median), {r['start_max']:.2f} s (slowest)")
-    if name == "points":
-        return (f"{sum(r['steps'].values())} calls of {len(r['steps'])} steps, {sum(r['starts'].values())} of "
-                f"{len(r['starts'])} kinds of starts")
+    if name in ("points", "starts"):
+        return f"{len(r['points'])} kinds of {'steps' if name == 'points' else 'starts'}"
     if name == "power":
         return f"{r['operations']:,} acknowledged operations"
     if name in ("tus", "peer"):
         return (f"{r['uploads_lost']:,} of {r['uploads']:,} uploads lost acknowledged bytes; of complete ones "
                 f"{r['complete_lost']:,} of {r['complete']:,}")
-    if name == "inject":
+    if name in ("inject", "owed"):
         answers = ", ".join(f"{n} x {status}" for status, n in sorted(r["answers"].items()))
         return f"{r['trials']} trials, of which {r['faults']} met the call; answers {answers}"
     if name == "disk":
@@ -92,8 +97,7 @@ def figures(name, r):
 
 
 def count(name, r):
-    return {"points": r.get("points", 0) + sum(r.get("starts", {}).values()), "inject": r.get("faults")}.get(
-        name, r["trials"] if "trials" in r else 0)
+    return r["faults"] if name in ("inject", "owed") else r["trials"]
 
 
 def row(name, r):

@@ -383,6 +383,13 @@ class World:
 
     def finish_everything(self, rng):
         """The end of a data directory: every open upload is continued to its end, then all is compared."""
+        self.finish_uploads(rng)
+        for asset in self.assets.values():
+            asset.played = False
+        self.compare()
+
+    def finish_uploads(self, rng):
+        """What is missing is sent, and nothing else."""
         self.ended.clear()
         self.busy.clear()
         for upload in list(self.uploads.values()):
@@ -400,10 +407,7 @@ class World:
                     self.add_asset(upload.id, upload.content)
             except Unknown:
                 say(f"upload {upload.id} could not be finished")
-        for asset in self.assets.values():
-            asset.played = False
         self.ended.set()
-        self.compare()
 
 
 def features(daemon):
