@@ -248,7 +248,7 @@ static enum sg_job_ending judge(struct sg_job_run *run, enum sg_error *err)
         return SG_JOB_END_DONE;
     if (reason == STOP_CANCEL)
         return SG_JOB_END_CANCELLED;
-    if (reason == STOP_DRAIN && *err == SG_ERR_CANCELLED)
+    if (reason == STOP_DRAIN) /* whatever it says: it was not left to go on */
         return SG_JOB_END_BACK;
     if (reason == STOP_TIMEOUT) {
         *err = SG_ERR_TIMED_OUT;

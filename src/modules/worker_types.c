@@ -128,13 +128,33 @@ static enum sg_error collect_one(struct sg_services *svc, const char *id, uint64
     return err;
 }
 
+static enum sg_error stop_at_first(void *arg, const char *id)
+{
+    (void)id;
+    *(bool *)arg = true;
+    return SG_ERR_CANCELLED;
+}
+
+static enum sg_error look_for_any(struct sg_db_conn *c, void *arg)
+{
+    enum sg_error err = sg_asset_each_id(c, stop_at_first, arg);
+    return err == SG_ERR_CANCELLED ? SG_OK : err;
+}
+
 static enum sg_error run_gc(struct sg_job_run *run, void *arg)
 {
     struct sg_services *svc = arg;
     uint64_t age_ms = sg_config_uint(sg_services_config(svc), SG_SET_worker_gc_age);
     struct ids files = {0};
     uint64_t removed = 0;
+    bool any = false;
     enum sg_error err = sg_blob_each(svc->blobs, add_id, &files);
+    if (err == SG_OK)
+        err = sg_db_read(svc->db, look_for_any, &any);
+    if (err == SG_OK && !any && files.n > 0)
+        err = sg_job_run_fail(run, SG_ERR_UNPROCESSABLE,
+                              "the database knows no asset at all: it may be the wrong one, and "
+                              "nothing is removed");
     for (size_t i = 0; i < files.n && err == SG_OK; i++) {
         if (sg_job_run_stopped(run)) {
             err = SG_ERR_CANCELLED;

@@ -20,6 +20,7 @@
 #define PART_DB FOLDER "/.part.db"
 #define PART_FILES FOLDER "/.part.files"
 #define STEP_PAGES 512
+#define STEPS_BETWEEN_QUESTIONS 100000
 #define NAMES_MAX 20000
 
 struct copying {
@@ -70,6 +71,13 @@ static enum sg_error list_files(struct sg_db_conn *c, int fd, struct sg_backup_r
     return sg_stmt_close(&st);
 }
 
+/* SQLite asks now and then, while it checks the copy. */
+static int asks_to_stop(void *arg)
+{
+    const struct sg_backup_params *p = arg;
+    return p->stop(p->arg, 1, 1);
+}
+
 /* One plain file, without a log beside it, that SQLite finds whole. */
 static enum sg_error check_copy(struct sg_db_conn *copy)
 {
@@ -95,8 +103,12 @@ static enum sg_error make_copy(const struct sg_backup_params *p, int files_fd,
     struct copying k = {p, copy.handle};
     if (!err)
         err = sg_db_read(p->db, copy_pages, &k);
+    struct sg_backup_params asked = *p;
+    sqlite3_progress_handler(copy.handle, STEPS_BETWEEN_QUESTIONS, asks_to_stop, &asked);
     if (!err)
         err = check_copy(&copy);
+    if (err == SG_ERR_UNAVAILABLE && p->stop(p->arg, 1, 1))
+        err = SG_ERR_CANCELLED;
     if (!err)
         err = list_files(&copy, files_fd, r);
     sqlite3_close_v2(copy.handle);

@@ -307,6 +307,20 @@ class Queue(support.DaemonCase):
         self.assertEqual(reader.parse(reader.end())[-1][2]["state"], "done")
 
 
+class WrongDatabase(support.DaemonCase):
+    settings = {"worker.gc_age": "1s"}
+
+    def test_gc_does_not_believe_that_nothing_is_wanted(self):
+        folder = os.path.join(self.daemon.data, "assets", "QQ", "01HZZZZZZZZZZZZZZZZZZZZZQQ")
+        os.makedirs(folder)
+        with open(os.path.join(folder, "source"), "wb") as file:
+            file.write(b"somebody's film")
+        time.sleep(2.1)  # past worker.gc_age
+        failed = ended(self.admin, make(self.admin, "gc"))
+        self.assertEqual((failed["state"], failed["attempts"]), ("failed", 1))
+        self.assertTrue(os.path.exists(os.path.join(folder, "source")))
+
+
 class Deaths(unittest.TestCase):
     """A daemon with so large a database that a backup can be met on its way."""
 
