@@ -32,6 +32,9 @@ if(TARGET streamgate)
         string(REPLACE "test_" "" name ${name})
         add_test(NAME e2e.${name} COMMAND ${Python3_EXECUTABLE} -B ${source})
         math(EXPR timeout "180 * ${slow} + 240")
+        if(name STREQUAL "media" OR name STREQUAL "browser") # dozens of films, each decoded many times
+            math(EXPR timeout "${timeout} + 900")
+        endif()
         set_tests_properties(e2e.${name} PROPERTIES LABELS e2e TIMEOUT ${timeout}
                              ENVIRONMENT "SG_BIN=$<TARGET_FILE:streamgate>;SG_SLOW=${slow}")
         if(name IN_LIST alone)
