@@ -382,7 +382,7 @@ void sg_zone_at(const struct sg_zone *zone, int64_t unix_s, struct sg_zone_span 
         span.offset_s = zone->changes[low - 1].offset_s;
     }
     span.before_s = low > 1 ? zone->changes[low - 2].offset_s : zone->first_offset_s;
-    struct change c;
+    struct change c = {0};
     if (low == zone->n && zone->has_rule && rule_change(zone, unix_s, &c) &&
         c.at_s > span.since_s) {
         span.since_s = c.at_s;
