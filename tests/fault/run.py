@@ -71,6 +71,12 @@ def figures(name, r):
     if name == "kill":
         return (f"{r['operations']:,} acknowledged operations, {r['killed_starts']} starts killed; ready after "
                 f"{r['start_median']:.2f} s (median), {r['start_max']:.2f} s (slowest)")
+    if name == "twice":
+        return "the power goes as soon as the second completion has answered"
+    if name == "unsynced":
+        return "has to fail: a daemon whose fsync and fdatasync do nothing"
+    if name == "commit":
+        return "every sync of the database of every step"
     if name in ("points", "starts"):
         return f"{len(r['points'])} kinds of {'steps' if name == 'points' else 'starts'}"
     if name == "power":
@@ -79,13 +85,13 @@ def figures(name, r):
         return (f"{r['uploads_lost']:,} of {r['uploads']:,} uploads lost acknowledged bytes; of complete ones "
                 f"{r['complete_lost']:,} of {r['complete']:,}")
     if name in ("inject", "owed"):
-        answers = ", ".join(f"{n} x {status}" for status, n in sorted(r["answers"].items()))
+        answers = ", ".join(f"{n} x {status}" for status, n in sorted(r["answers"].items(), key=str))
         return f"{r['trials']} trials, of which {r['faults']} met the call; answers {answers}"
     if name == "disk":
-        answers = ", ".join(f"{n} x {status}" for status, n in sorted(r["answers"].items()))
+        answers = ", ".join(f"{n} x {status}" for status, n in sorted(r["answers"].items(), key=str))
         return f"answers {answers}; well again within {r['recovery_max']:.2f} s"
     if name == "descriptors":
-        answers = ", ".join(f"{n} x {status}" for status, n in sorted(r["answers"].items()))
+        answers = ", ".join(f"{n} x {status}" for status, n in sorted(r["answers"].items(), key=str))
         return (f"answers {answers}; well again within {r['recovery_max']:.2f} s; at most {r['spin_max']:.0%} of a "
                 f"core meanwhile")
     if name == "slow":
