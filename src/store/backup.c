@@ -28,9 +28,22 @@ struct copying {
     sqlite3 *to;
 };
 
+/* A transaction has its snapshot from its first read on. Without one each step of the copy would
+ * take its own, and begin anew whenever something was written in between. */
+static enum sg_error take_snapshot(struct sg_db_conn *c)
+{
+    struct sg_stmt st;
+    static const char sql[] = "SELECT count(*) FROM sqlite_schema";
+    sg_stmt_open_text(&st, c, sql, sizeof(sql) - 1);
+    return sg_stmt_run(&st);
+}
+
 static enum sg_error copy_pages(struct sg_db_conn *c, void *arg)
 {
     struct copying *k = arg;
+    enum sg_error err = take_snapshot(c);
+    if (err)
+        return err;
     sqlite3_backup *b = sqlite3_backup_init(k->to, "main", c->handle, "main");
     if (!b)
         return SG_ERR_NO_MEMORY;

@@ -12,12 +12,15 @@
 
 struct told {
     unsigned calls, stop_at;
+    uint64_t done;
 };
 
 static bool count_calls(void *arg, uint64_t done, uint64_t total)
 {
     struct told *t = arg;
     assert_true(done <= total);
+    assert_true(total == 1 || done > t->done); /* never begins anew */
+    t->done = done;
     return ++t->calls == t->stop_at;
 }
 
