@@ -27,6 +27,14 @@ enum sg_error startup_lock(int data_dirfd, int *out_fd)
         sg_error_log("main", "another streamgate serves this data directory");
         return SG_ERR_UNAVAILABLE;
     }
+    unsigned removed = 0;
+    err = sg_fs_clear_temporaries(data_dirfd, &removed);
+    if (err != SG_OK) {
+        close(fd);
+        return err;
+    }
+    if (removed > 0)
+        sg_info_log("main", "removed %u half-written files of an earlier start", removed);
     *out_fd = fd;
     return SG_OK;
 }

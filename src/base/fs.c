@@ -423,6 +423,33 @@ enum sg_error sg_fs_read_file(int dirfd, const char *path, size_t max, char **ou
     return SG_OK;
 }
 
+#define TEMPORARY ".tmp-"
+
+struct clearing {
+    int dirfd;
+    unsigned removed;
+};
+
+static enum sg_error clear_temporary(void *arg, const char *name, bool is_dir)
+{
+    struct clearing *c = arg;
+    uint8_t raw[16];
+    size_t n = strlen(TEMPORARY);
+    if (is_dir || strncmp(name, TEMPORARY, n) != 0 || sg_ulid_parse(name + n, raw) != SG_OK)
+        return SG_OK;
+    c->removed++;
+    return unlinkat(c->dirfd, name, 0) == 0 || errno == ENOENT ? SG_OK : from_errno();
+}
+
+enum sg_error sg_fs_clear_temporaries(int dirfd, unsigned *removed)
+{
+    struct clearing c = {.dirfd = dirfd};
+    enum sg_error err = sg_fs_each(dirfd, ".", clear_temporary, &c);
+    if (err == SG_OK)
+        *removed = c.removed;
+    return err;
+}
+
 enum sg_error sg_fs_write_file(int dirfd, const char *path, const void *data, size_t len,
                                mode_t mode)
 {
@@ -433,7 +460,7 @@ enum sg_error sg_fs_write_file(int dirfd, const char *path, const void *data, si
         return err;
     char id[SG_ULID_SIZE], temporary[SG_ULID_SIZE + 8];
     sg_ulid_make(id);
-    snprintf(temporary, sizeof(temporary), ".tmp-%s", id);
+    snprintf(temporary, sizeof(temporary), TEMPORARY "%s", id);
     err = sg_fs_open(folder, temporary, O_WRONLY | O_CREAT | O_EXCL, 0600, &fd);
     if (err != SG_OK)
         goto out;

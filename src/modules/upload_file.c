@@ -154,26 +154,38 @@ enum sg_error upload_file_examine(struct upload_file *f)
     return find_twin(f) ? SG_OK : sync_and_probe(f);
 }
 
+/* An earlier try of this very upload got as far as putting a file in its place, perhaps not as far
+ * as making that durable. */
+static enum sg_error found_in_place(struct upload_file *f)
+{
+    f->shared = !f->in_place;
+    return sg_blob_sync_published(f->svc->blobs, f->id);
+}
+
+static enum sg_error put_in_place(struct upload_file *f)
+{
+    if (f->in_place)
+        return found_in_place(f);
+    if (f->twin != NULL) {
+        enum sg_error err = sg_blob_share(f->svc->blobs, f->id, f->twin->f.id);
+        f->shared = err == SG_OK;
+        if (err == SG_OK)
+            return SG_OK;
+        if (err == SG_ERR_EXISTS)
+            return found_in_place(f);
+    }
+    /* No twin, or it was just deleted, or has all the links it can have. */
+    enum sg_error err = f->synced ? SG_OK : sg_fs_fdatasync(f->fd);
+    f->synced = err == SG_OK;
+    if (err == SG_OK)
+        err = sg_blob_publish(f->svc->blobs, f->id);
+    return err == SG_ERR_EXISTS ? found_in_place(f) : err;
+}
+
 enum sg_error upload_file_publish(struct upload_file *f)
 {
     uint64_t start = sg_clock_mono_ns();
-    enum sg_error err = f->in_place ? SG_OK : SG_ERR_NOT_FOUND;
-    if (!f->in_place && f->twin != NULL) {
-        err = sg_blob_share(f->svc->blobs, f->id, f->twin->f.id);
-        if (err == SG_ERR_EXISTS) /* an earlier try of this very upload got as far as here */
-            err = SG_OK;
-        f->shared = err == SG_OK;
-    }
-    if (err != SG_OK) { /* no twin, or it was just deleted, or has all the links it can have */
-        err = f->synced ? SG_OK : sg_fs_fdatasync(f->fd);
-        f->synced = err == SG_OK;
-        if (err == SG_OK)
-            err = sg_blob_publish(f->svc->blobs, f->id);
-        if (err == SG_ERR_EXISTS) { /* an earlier try shared a twin's that is deleted now */
-            f->shared = true;
-            err = SG_OK;
-        }
-    }
+    enum sg_error err = put_in_place(f);
     f->published = err == SG_OK;
     f->t.publish_ns = sg_clock_mono_ns() - start;
     if (err == SG_OK)

@@ -284,6 +284,13 @@ static enum sg_error make_asset(struct sg_request *req, struct ingest *in, struc
         return err;
     fill_fields(req, in, file, fields);
     err = commit_asset(req, file, fields);
+    if (err == SG_ERR_IO) {
+        /* The row may be in the log all the same, and come back after a crash: then it needs its
+         * file. Else the next start removes it. */
+        sg_warn_log("upload", "the file of %s stays until the next start", file->id);
+        in->published = !file->shared;
+        return err;
+    }
     if (err != SG_OK) {
         upload_file_retract(file);
         return err;

@@ -258,6 +258,17 @@ enum sg_error sg_blob_share(struct sg_blob_store *s, const char *id, const char 
     return err;
 }
 
+enum sg_error sg_blob_sync_published(struct sg_blob_store *s, const char *id)
+{
+    struct paths p;
+    enum sg_error err = paths_of(id, &p);
+    if (!err)
+        err = make_shard(s, &p, id);
+    if (!err)
+        err = sg_fs_sync_dir(s->dirfd, p.folder);
+    return err ? err : sg_fs_sync_dir(s->dirfd, p.shard);
+}
+
 enum sg_error sg_blob_open(struct sg_blob_store *s, const char *id, int *out_fd)
 {
     struct paths p;

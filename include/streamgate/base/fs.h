@@ -34,6 +34,8 @@ enum sg_error sg_fs_free_bytes(int dirfd, uint64_t *out_free, uint64_t *out_tota
 enum sg_error sg_fs_read_file(int dirfd, const char *path, size_t max, char **out, size_t *out_len) SG_NODISCARD;
 /* Writes a new file durably: temporary, fsync, rename, fsync of the folder. mode as given. */
 enum sg_error sg_fs_write_file(int dirfd, const char *path, const void *data, size_t len, mode_t mode) SG_NODISCARD;
+/* Removes what sg_fs_write_file left in dirfd itself when it was killed. Nobody may be writing there. */
+enum sg_error sg_fs_clear_temporaries(int dirfd, unsigned *removed) SG_NODISCARD;
 /* Calls visit for each entry of a directory (no "." and ".."); stops at the first error visit returns and returns it. */
 enum sg_error sg_fs_each(int dirfd, const char *path, enum sg_error (*visit)(void *arg, const char *name, bool is_dir), void *arg)
     SG_NODISCARD;

@@ -23,6 +23,8 @@ enum sg_error sg_blob_publish(struct sg_blob_store *s, const char *id) SG_NODISC
 /* The published file of `from` becomes the published file of id too: a hard link, so the file system counts the references and deletion needs no care (published files are never written). Durable as publish is.
  * A staged file of id is left alone. NOT_FOUND: from has no file (any more); EXISTS: id has one already; UNAVAILABLE: the file system takes no (more) links to the file. */
 enum sg_error sg_blob_share(struct sg_blob_store *s, const char *id, const char *from) SG_NODISCARD;
+/* Makes the place of a published file durable: what publish and share do, when an earlier run may have been killed in the middle of them. NOT_FOUND. */
+enum sg_error sg_blob_sync_published(struct sg_blob_store *s, const char *id) SG_NODISCARD;
 enum sg_error sg_blob_open(struct sg_blob_store *s, const char *id, int *out_fd) SG_NODISCARD;    /* read-only; NOT_FOUND */
 enum sg_error sg_blob_remove(struct sg_blob_store *s, const char *id) SG_NODISCARD;               /* readers keep their descriptor */
 /* Free and total bytes of the file system. */

@@ -281,6 +281,28 @@ static void memfds(void **state)
     close(fd);
 }
 
+/* Only what a killed write left, never a file of somebody's. */
+static void temporaries_are_cleared(void **state)
+{
+    struct world *w = *state;
+    static const char *const kept[] = {".tmp-", ".tmp-x", "tmp-01ARZ3NDEKTSV4RRFFQ69G5FAV",
+                                       ".hidden"};
+    unsigned removed = 99;
+    for (size_t i = 0; i < SG_ARRAY_LEN(kept); i++)
+        assert_int_equal(sg_fs_write_file(w->root, kept[i], "x", 1, 0600), SG_OK);
+    assert_int_equal(sg_fs_write_file(w->root, ".tmp-01ARZ3NDEKTSV4RRFFQ69G5FAV", "x", 1, 0600),
+                     SG_OK);
+    assert_int_equal(sg_fs_clear_temporaries(w->root, &removed), SG_OK);
+    assert_int_equal(removed, 1);
+    int fd = -1;
+    assert_int_equal(sg_fs_open(w->root, ".tmp-01ARZ3NDEKTSV4RRFFQ69G5FAV", O_RDONLY, 0, &fd),
+                     SG_ERR_NOT_FOUND);
+    for (size_t i = 0; i < SG_ARRAY_LEN(kept); i++) {
+        assert_int_equal(sg_fs_open(w->root, kept[i], O_RDONLY, 0, &fd), SG_OK);
+        close(fd);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -288,6 +310,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(whole_files, setup, teardown),
         cmocka_unit_test_setup_teardown(moving_and_offsets, setup, teardown),
         cmocka_unit_test_setup_teardown(copies, setup, teardown),
+        cmocka_unit_test_setup_teardown(temporaries_are_cleared, setup, teardown),
         cmocka_unit_test(full_disk),
         cmocka_unit_test(buffers),
         cmocka_unit_test(memfds),
