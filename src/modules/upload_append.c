@@ -15,7 +15,7 @@
 #include "streamgate/base/log.h"
 #include "streamgate/base/metrics.h"
 
-#define WRITEBACK_BYTES (8u << 20)
+#define WRITEBACK_BYTES (2u << 20)
 
 struct upload_append {
     struct sg_services *svc;
@@ -80,9 +80,10 @@ static enum sg_error take_over(struct upload_append *a, const struct upload_appe
         err = cut_tail(a);
     if (err != SG_OK)
         return err == SG_ERR_NOT_FOUND ? SG_ERR_IO : err;
-    struct sg_sha256 *sha = upload_hash_take(p->svc->uploads, a->id, a->received);
-    if (sha == NULL && a->received > 0)
+    a->hasher = upload_hash_take(p->svc->uploads, a->id, a->received);
+    if (a->hasher != NULL || a->received > 0)
         return SG_OK;
+    struct sg_sha256 *sha = NULL;
     return sg_hasher_create(p->svc->hashing, &sha, &a->hasher);
 }
 
@@ -274,9 +275,11 @@ enum sg_error upload_append_complete(struct upload_append *a, struct upload_comp
     c->svc = a->svc;
     c->id = a->id;
     c->claim = a->claim;
-    c->sha = a->hasher != NULL ? sg_hasher_take(a->hasher) : NULL;
-    if (a->hasher != NULL)
+    if (a->hasher != NULL) {
+        c->sha = sg_hasher_take(a->hasher);
         c->t.hash_ns = sg_hasher_busy_ns(a->hasher);
+        sg_hasher_destroy(&a->hasher);
+    }
     return upload_complete(c);
 }
 
@@ -286,9 +289,7 @@ static void keep_hash(struct upload_append *a)
     if (a->hasher == NULL || atomic_load(&a->failed) != SG_OK || a->received != a->committed ||
         upload_claim_enter(a->claim) != SG_OK)
         return;
-    struct sg_sha256 *sha = sg_hasher_take(a->hasher);
-    if (sha != NULL)
-        upload_hash_put(a->svc->uploads, a->id, a->received, &sha);
+    upload_hash_put(a->svc->uploads, a->id, a->received, &a->hasher);
     upload_claim_leave(a->claim);
 }
 

@@ -11,7 +11,7 @@
 struct upload_prefix_hash {
     char id[SG_ULID_SIZE];
     uint64_t offset;
-    struct sg_sha256 *sha;
+    struct sg_hasher *hasher;
 };
 
 struct upload_user {
@@ -39,7 +39,7 @@ static void hash_free(struct upload_prefix_hash *h)
 {
     if (h == NULL)
         return;
-    sg_sha256_destroy(&h->sha);
+    sg_hasher_destroy(&h->hasher);
     free(h);
 }
 
@@ -71,16 +71,16 @@ static size_t hash_slot(const char *id)
 }
 
 void upload_hash_put(struct sg_upload_memory *s, const char *id, uint64_t offset,
-                     struct sg_sha256 **hash)
+                     struct sg_hasher **hash)
 {
     struct upload_prefix_hash *h = calloc(1, sizeof *h);
     if (h == NULL) {
-        sg_sha256_destroy(hash);
+        sg_hasher_destroy(hash);
         return;
     }
     memcpy(h->id, id, strnlen(id, SG_ULID_SIZE - 1));
     h->offset = offset;
-    h->sha = *hash;
+    h->hasher = *hash;
     *hash = NULL;
     size_t slot = hash_slot(h->id);
     pthread_mutex_lock(&s->lock);
@@ -90,7 +90,7 @@ void upload_hash_put(struct sg_upload_memory *s, const char *id, uint64_t offset
     hash_free(old);
 }
 
-struct sg_sha256 *upload_hash_take(struct sg_upload_memory *s, const char *id, uint64_t offset)
+struct sg_hasher *upload_hash_take(struct sg_upload_memory *s, const char *id, uint64_t offset)
 {
     size_t slot = hash_slot(id);
     pthread_mutex_lock(&s->lock);
@@ -100,19 +100,19 @@ struct sg_sha256 *upload_hash_take(struct sg_upload_memory *s, const char *id, u
     else
         h = NULL;
     pthread_mutex_unlock(&s->lock);
-    struct sg_sha256 *sha = NULL;
+    struct sg_hasher *hasher = NULL;
     if (h != NULL && h->offset == offset) {
-        sha = h->sha;
-        h->sha = NULL;
+        hasher = h->hasher;
+        h->hasher = NULL;
     }
     hash_free(h);
-    return sha;
+    return hasher;
 }
 
 void upload_hash_forget(struct sg_upload_memory *s, const char *id)
 {
-    struct sg_sha256 *sha = upload_hash_take(s, id, UINT64_MAX);
-    sg_sha256_destroy(&sha);
+    struct sg_hasher *hasher = upload_hash_take(s, id, UINT64_MAX);
+    sg_hasher_destroy(&hasher);
 }
 
 /* ---- quotas ---- */

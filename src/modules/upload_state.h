@@ -5,7 +5,7 @@
 
 #include <pthread.h>
 
-#include "streamgate/base/crypto.h"
+#include "streamgate/base/hasher.h"
 #include "streamgate/http/request.h"
 #include "streamgate/store/upload_store.h"
 
@@ -34,11 +34,11 @@ enum sg_error upload_state_create(struct sg_upload_memory **out) SG_NODISCARD;
 void upload_state_destroy(struct sg_upload_memory **state);
 
 /* SHA-256 over the first offset bytes of an upload, kept between its requests so that completion
- * need not read the file again. A memory only: it may have been dropped. put takes the hash. take:
- * NULL when there is none for exactly that prefix. */
+ * need not read the file again; it may still be running. A memory only: it may have been dropped.
+ * put takes the hasher. take: NULL when there is none for exactly that prefix. */
 void upload_hash_put(struct sg_upload_memory *s, const char *id, uint64_t offset,
-                     struct sg_sha256 **hash);
-struct sg_sha256 *upload_hash_take(struct sg_upload_memory *s, const char *id, uint64_t offset);
+                     struct sg_hasher **hash);
+struct sg_hasher *upload_hash_take(struct sg_upload_memory *s, const char *id, uint64_t offset);
 void upload_hash_forget(struct sg_upload_memory *s, const char *id);
 
 /* ---- quotas ---- */

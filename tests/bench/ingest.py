@@ -7,6 +7,7 @@ import base64
 import concurrent.futures
 import contextlib
 import http.client
+import itertools
 import os
 import re
 import shutil
@@ -94,7 +95,6 @@ def streamgate(folder, settings=None):
         one.stop()
     finally:
         one.remove()
-        shutil.rmtree(one.dir, ignore_errors=True)
 
 
 @contextlib.contextmanager
@@ -415,19 +415,20 @@ def small(options):
     with tempfile.TemporaryDirectory(prefix="streamgate-bench-") as folder:
         os.makedirs(os.path.join(folder, "files"))
         paths = small_files(os.path.join(folder, "files"))
+        # A new server and a new folder each time: what was uploaded before would be recognised, and ext4 is slow for
+        # minutes to make files where many were just deleted.
+        fresh = (os.path.join(folder, str(number)) for number in itertools.count())
         for _ in range(options.runs):
-            # A new server each time: what was uploaded before would be recognised.
-            with streamgate(folder) as one:
+            with streamgate(next(fresh)) as one:
                 settle()
                 raws.append(many(paths, put_raw(one.port, one.admin_key)))
-            with streamgate(folder) as one:
+            with streamgate(next(fresh)) as one:
                 settle()
                 creations.append(many(paths, post_tus(one.port, "/api/v1/tus", f"Authorization: Bearer {one.admin_key}\r\n")))
-            with tus_server(folder) as (port, _):
+            with tus_server(next(fresh)) as (port, _):
                 settle()
                 theirs.append(many(paths, post_tus(port, "/api/v1/tus")))
-            shutil.rmtree(os.path.join(folder, "tus"))
-        with streamgate(folder) as one:
+        with streamgate(next(fresh)) as one:
             calls = sync_calls(one.process.pid, lambda: many(paths, put_raw(one.port, one.admin_key)))
             commits = one.metric("db_commits_total")
     rates = {name: SMALL / median(times) for name, times in (("raw", raws), ("tus", creations), ("theirs", theirs))}
