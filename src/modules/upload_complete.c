@@ -15,8 +15,9 @@
 
 #include "upload_session.h"
 
-/* A media process that dies may have been the machine's fault; three times is the file's. */
-#define PROBE_TRIES 3
+/* A media process that dies or takes too long may be the machine's fault; three completions that
+ * end so are the file's. */
+#define MEDIA_TRIES 3
 
 struct completing {
     struct upload_completion *c;
@@ -206,21 +207,22 @@ static enum sg_error check_hash(struct completing *k)
     return SG_ERR_DIGEST_MISMATCH;
 }
 
-static enum sg_error examine(struct completing *k)
-{
-    enum sg_error err = SG_ERR_MEDIA_WORKER;
-    for (int i = 0; i < PROBE_TRIES && err == SG_ERR_MEDIA_WORKER; i++)
-        err = upload_file_examine(&k->file);
-    memcpy(k->c->why, k->file.why, sizeof k->c->why);
-    return err;
-}
-
 /* Whether trying again cannot help. */
 static bool is_final(enum sg_error err)
 {
     return err == SG_ERR_UNSUPPORTED_MEDIA || err == SG_ERR_UNPROCESSABLE ||
            err == SG_ERR_TOO_LARGE || err == SG_ERR_DIGEST_MISMATCH || err == SG_ERR_MEDIA_WORKER ||
            err == SG_ERR_MEDIA_TIMEOUT;
+}
+
+/* *again: nothing is settled by the error. */
+static enum sg_error examine(struct completing *k, bool *again)
+{
+    enum sg_error err = upload_file_examine(&k->file);
+    memcpy(k->c->why, k->file.why, sizeof k->c->why);
+    *again = (err == SG_ERR_MEDIA_WORKER || err == SG_ERR_MEDIA_TIMEOUT) &&
+             upload_media_failed(k->c->svc->uploads, k->c->id) < MEDIA_TRIES;
+    return err;
 }
 
 static void drop_files(struct completing *k)
@@ -284,14 +286,15 @@ static enum sg_error make(struct completing *k)
     if (err != SG_OK)
         return err;
     sg_asset_cache_invalidate(svc->assets, k->c->id);
-    err = hashed != SG_OK ? hashed : examine(k);
+    bool again = false;
+    err = hashed != SG_OK ? hashed : examine(k, &again);
     if (err == SG_OK)
         err = upload_file_publish(&k->file);
     if (err == SG_OK)
         err = settle_done(k);
-    else if (is_final(err))
+    else if (is_final(err) && !again)
         err = settle_failed(k, err);
-    if (err == SG_OK || is_final(err) || err == SG_ERR_GONE)
+    if (err == SG_OK || (is_final(err) && !again) || err == SG_ERR_GONE)
         return err;
     enum sg_error undone = sg_db_write(svc->db, tx_undo, k);
     sg_asset_cache_invalidate(svc->assets, k->c->id);

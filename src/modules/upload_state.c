@@ -115,6 +115,19 @@ void upload_hash_forget(struct sg_upload_memory *s, const char *id)
     sg_hasher_destroy(&hasher);
 }
 
+unsigned upload_media_failed(struct sg_upload_memory *s, const char *id)
+{
+    struct upload_tries *t = &s->tries[sg_siphash(id, strlen(id)) % UPLOAD_TRIES];
+    pthread_mutex_lock(&s->lock);
+    if (strcmp(t->id, id) != 0) {
+        *t = (struct upload_tries){0};
+        memcpy(t->id, id, strnlen(id, SG_ULID_SIZE - 1));
+    }
+    unsigned n = ++t->n;
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
 /* ---- quotas ---- */
 
 static struct upload_user **user_at(struct sg_upload_memory *s, const char *owner)

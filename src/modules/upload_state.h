@@ -13,6 +13,12 @@
 
 #define UPLOAD_HASHES 1024u
 #define UPLOAD_USERS 256u
+#define UPLOAD_TRIES 64u
+
+struct upload_tries {
+    char id[SG_ULID_SIZE];
+    unsigned n;
+};
 
 struct upload_imports;
 struct upload_prefix_hash;
@@ -25,9 +31,10 @@ struct sg_upload_memory {
     _Atomic unsigned resume_in_s;   /* until the next resumption; the ticker's while none runs */
     unsigned resume_pause_s;        /* the resumption's */
     struct upload_imports *imports; /* the import rows' own (upload_import.h) */
-    pthread_mutex_t lock;           /* guards the two tables below */
+    pthread_mutex_t lock;           /* guards the tables below */
     struct upload_prefix_hash *hashes[UPLOAD_HASHES];
     struct upload_user *users[UPLOAD_USERS];
+    struct upload_tries tries[UPLOAD_TRIES];
 };
 
 enum sg_error upload_state_create(struct sg_upload_memory **out) SG_NODISCARD;
@@ -40,6 +47,10 @@ void upload_hash_put(struct sg_upload_memory *s, const char *id, uint64_t offset
                      struct sg_hasher **hash);
 struct sg_hasher *upload_hash_take(struct sg_upload_memory *s, const char *id, uint64_t offset);
 void upload_hash_forget(struct sg_upload_memory *s, const char *id);
+
+/* How often the media process failed over this upload since the start, this time included. Of two
+ * uploads that share a place only the later is remembered, so a count may begin anew. */
+unsigned upload_media_failed(struct sg_upload_memory *s, const char *id);
 
 /* ---- quotas ---- */
 

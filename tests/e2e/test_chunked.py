@@ -617,6 +617,42 @@ class Crash(unittest.TestCase):
         daemon.stop()
 
 
+class Stalled(support.DaemonCase):
+    """A machine that stands still for a while costs nobody a file; a file over which the media process fails again
+    and again is given up."""
+    settings = {"media.timeout": f"{int(1000 * support.SLOW)}ms"}
+
+    def fail_to_complete(self, upload):
+        with MediaHeld(self.daemon):
+            response = complete(self.admin, upload)
+        self.assertProblem(response, (503, 504))
+
+    def test_tried_again(self):
+        data = padded(content("short"), b"again")
+        upload = create(self.admin, data)
+        send(self.admin, upload, data)
+        for _ in range(2):
+            self.fail_to_complete(upload)
+            self.assertEqual(show(self.admin, upload)["status"], "active")
+        response = complete(self.admin, upload)
+        self.assertEqual(response.status, 201, response.body[:300])
+        self.assertEqual(response.json()["sha256"], sha256(data))
+
+    def test_given_up(self):
+        data = padded(content("short"), b"never")
+        upload = create(self.admin, data)
+        send(self.admin, upload, data)
+        tries = 0
+        # One that finds no media process started yet says nothing about the file, and does not count.
+        while show(self.admin, upload)["status"] == "active" and tries < 10:
+            self.fail_to_complete(upload)
+            tries += 1
+        self.assertEqual(show(self.admin, upload)["status"], "failed")
+        self.assertGreaterEqual(tries, 3)
+        self.assertProblem(complete(self.admin, upload), (503, 504))
+        self.assertNothingStaged()
+
+
 class Expiry(support.DaemonCase):
     settings = {"upload.expiry": "2s", "upload.min_chunk_size": "1KiB", "playback.default_policy": "public"}
 
