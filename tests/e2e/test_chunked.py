@@ -620,9 +620,11 @@ class Crash(unittest.TestCase):
 class Stalled(support.DaemonCase):
     """A machine that stands still for a while costs nobody a file; a file over which the media process fails again
     and again is given up."""
-    settings = {"media.timeout": f"{int(1000 * support.SLOW)}ms"}
+    settings = {"media.timeout": f"{int(1000 * support.SLOW)}ms", "media.workers": "1"}
 
     def fail_to_complete(self, upload):
+        # One that has only just been started anew would not be held.
+        support.eventually(lambda: self.daemon.metric("media_workers") == 1, 10, "a media process")
         with MediaHeld(self.daemon):
             response = complete(self.admin, upload)
         self.assertProblem(response, (503, 504))
