@@ -4,6 +4,7 @@
 #include "streamgate/http/request.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "streamgate/base/json.h"
@@ -17,7 +18,8 @@ static const char *const method_names[SG_METHOD_COUNT] = {
 };
 
 /* Written once, before a second thread exists. */
-static void (*wake_hook)(struct sg_request *req);
+/* Atomic: in tests one server follows another while a thread of the first may still wake. */
+static void (*_Atomic wake_hook)(struct sg_request *req);
 
 const char *sg_method_name(enum sg_method m)
 {
@@ -295,11 +297,12 @@ void sg_request_wake(void *arg, enum sg_error err, struct sg_buf *buf)
     req->wake_err = err;
     req->wake_buf = buf;
     req->woken = true;
-    if (wake_hook)
-        wake_hook(req);
+    void (*hook)(struct sg_request * req) = atomic_load_explicit(&wake_hook, memory_order_acquire);
+    if (hook)
+        hook(req);
 }
 
 void sg_request_set_wake_hook(void (*hook)(struct sg_request *req))
 {
-    wake_hook = hook;
+    atomic_store_explicit(&wake_hook, hook, memory_order_release);
 }
