@@ -17,8 +17,8 @@ static const char *const method_names[SG_METHOD_COUNT] = {
     [SG_PATCH] = "PATCH", [SG_DELETE] = "DELETE", [SG_OPTIONS] = "OPTIONS",
 };
 
-/* Written once, before a second thread exists. */
-/* Atomic: in tests one server follows another while a thread of the first may still wake. */
+/* Written at the start of a server; atomic, as in tests one follows another while a thread of the
+ * first may still wake. */
 static void (*_Atomic wake_hook)(struct sg_request *req);
 
 const char *sg_method_name(enum sg_method m)

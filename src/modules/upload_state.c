@@ -233,7 +233,8 @@ static enum sg_error check_user(struct sg_services *svc, struct usage_read *r, u
     uint64_t coming = r->usage.reserved_bytes + held_by(svc->uploads, r->owner);
     if (over(r->usage.asset_bytes + coming, bytes, max_bytes))
         return refuse(why, "bytes", max_bytes);
-    if (asset && over(r->usage.assets + r->usage.uploads, 1, max_assets))
+    /* Unfinished uploads count when they become assets: the parts of one tus upload are several. */
+    if (asset && over(r->usage.assets, 1, max_assets))
         return refuse(why, "assets", max_assets);
     if (over(coming, bytes, max_in_flight))
         return refuse(why, "bytes in flight", max_in_flight);

@@ -697,6 +697,14 @@ class Quota(support.DaemonCase):
         self.assertEqual(self.announce(client, 2 << 20).status, 201)
         self.assertGreater(self.daemon.metric("quota_exceeded_total"), before)
 
+    def test_unfinished_uploads_are_no_assets_yet(self):
+        """A tus client with parallel uploads has several open for one asset."""
+        client = self.daemon.client("creator", "several")
+        opened = [self.announce(client, 1000) for _ in range(4)]
+        self.assertEqual([response.status for response in opened], [201] * 4)
+        for response in opened:
+            self.assertEqual(abort(client, response.json()).status, 204)
+
     def test_bytes(self):
         client = self.daemon.client("creator", "bytes")
         data = content("short")
