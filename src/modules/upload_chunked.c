@@ -22,17 +22,6 @@ struct announced {
     struct sg_asset_edit edit;
 };
 
-static enum sg_error take_filename(struct sg_request *req, const json_t *value, const char **out)
-{
-    if (!json_is_string(value))
-        return sg_request_fail(req, SG_ERR_INVALID, "filename", "must be a string");
-    const char *rule = sg_validate_filename(json_string_value(value), json_string_length(value));
-    if (rule != NULL)
-        return sg_request_fail(req, SG_ERR_INVALID, "filename", "%s", rule);
-    *out = sg_arena_strdup(req->arena, json_string_value(value));
-    return *out != NULL ? SG_OK : SG_ERR_NO_MEMORY;
-}
-
 static enum sg_error take_bytes(struct sg_request *req, const char *name, const json_t *value,
                                 uint64_t *out)
 {
@@ -43,24 +32,11 @@ static enum sg_error take_bytes(struct sg_request *req, const char *name, const 
     return SG_OK;
 }
 
-enum sg_error chunked_take_sha256(struct sg_request *req, const json_t *value,
-                                  uint8_t out[SG_SHA256_LEN])
-{
-    if (!json_is_string(value))
-        return sg_request_fail(req, SG_ERR_INVALID, "sha256", "must be a string");
-    const char *hex = json_string_value(value);
-    const char *rule = sg_validate_sha256_hex(hex, json_string_length(value));
-    if (rule == NULL && sg_hex_decode(hex, json_string_length(value), out, SG_SHA256_LEN) == SG_OK)
-        return SG_OK;
-    return sg_request_fail(req, SG_ERR_INVALID, "sha256", "%s",
-                           rule != NULL ? rule : "must be hexadecimal");
-}
-
 static enum sg_error take_member(struct sg_request *req, struct announced *a, const char *name,
                                  const json_t *value)
 {
     if (strcmp(name, "filename") == 0)
-        return take_filename(req, value, &a->filename);
+        return upload_take_filename(req, value, &a->filename);
     if (strcmp(name, "size") == 0)
         return take_bytes(req, "size", value, &a->size_bytes);
     if (strcmp(name, "chunk_size") == 0)
@@ -68,7 +44,7 @@ static enum sg_error take_member(struct sg_request *req, struct announced *a, co
     if (strcmp(name, "sha256") != 0)
         return sg_asset_edit_json(req, &a->edit, name, value);
     a->has_sha256 = true;
-    return chunked_take_sha256(req, value, a->sha256);
+    return upload_take_sha256(req, value, a->sha256);
 }
 
 /* The client's chunk length, else the configured one, longer where the file would have too many. */

@@ -26,9 +26,6 @@ enum sg_error chunk_put(struct sg_request *req, struct sg_response *res) SG_NODI
 
 /* ---- upload_chunked.c, upload_chunked_complete.c ---- */
 
-/* The member sha256 of a body. INVALID with fail set. */
-enum sg_error chunked_take_sha256(struct sg_request *req, const json_t *value,
-                                  uint8_t out[SG_SHA256_LEN]) SG_NODISCARD;
 enum sg_error chunked_complete(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
 
 #endif

@@ -30,7 +30,7 @@ static enum sg_error read_completing(struct sg_request *req, struct completing *
     {
         k->has_sha256 = strcmp(name, "sha256") == 0;
         err = k->has_sha256
-                  ? chunked_take_sha256(req, value, k->sha256)
+                  ? upload_take_sha256(req, value, k->sha256)
                   : sg_request_fail(req, SG_ERR_INVALID, sg_arena_strdup(req->arena, name),
                                     "is not a field of a completion");
         if (err != SG_OK)

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "streamgate/base/fs.h"
+#include "streamgate/base/hasher.h"
 #include "streamgate/base/metrics.h"
 #include "streamgate/base/str.h"
 #include "streamgate/http/digest_field.h"
@@ -27,7 +28,7 @@ struct chunk {
     uint64_t number, offset, len; /* of the chunk within the file */
     uint64_t received;
     uint64_t written_back; /* bytes handed to early writeback */
-    struct sg_sha256 *sha;
+    struct sg_hasher *hasher;
     bool has_digest;
     uint8_t digest[SG_SHA256_LEN]; /* Content-Digest */
     bool recorded;                 /* it is there already: compare only */
@@ -67,7 +68,7 @@ static void chunk_free(struct sg_request *req, void *state)
     else if (p->fd >= 0)
         close(p->fd);
     upload_claim_release(&p->claim);
-    sg_sha256_destroy(&p->sha);
+    sg_hasher_destroy(&p->hasher);
     free(p);
     sg_metric_gauge_add(SG_METRIC_UPLOADS_IN_FLIGHT, 0, -1);
 }
@@ -227,7 +228,8 @@ enum sg_error chunk_begin(struct sg_request *req)
     sg_metric_gauge_add(SG_METRIC_UPLOADS_IN_FLIGHT, 0, 1);
     req->state = p;
     req->state_free = chunk_free;
-    enum sg_error err = sg_sha256_create(&p->sha);
+    struct sg_sha256 *sha = NULL;
+    enum sg_error err = sg_hasher_create(req->svc->hashing, &sha, &p->hasher);
     return err != SG_OK ? err : prepare(req, p);
 }
 
@@ -258,7 +260,7 @@ enum sg_error chunk_data(struct sg_request *req, const uint8_t *data, size_t len
         err = write_data(req, p, data, len);
     if (err != SG_OK)
         return err;
-    sg_sha256_update(p->sha, data, len);
+    sg_hasher_update(p->hasher, req->body_buf, data, len);
     p->received += len;
     return SG_OK;
 }
@@ -338,7 +340,9 @@ enum sg_error chunk_put(struct sg_request *req, struct sg_response *res)
     if (p->received != p->len)
         return wrong_length(req, p);
     uint8_t sha256[SG_SHA256_LEN];
-    sg_sha256_final(p->sha, sha256);
+    struct sg_sha256 *sha = sg_hasher_take(p->hasher);
+    sg_sha256_final(sha, sha256);
+    sg_sha256_destroy(&sha);
     if (p->has_digest && !sg_equal_const_time(sha256, p->digest, sizeof sha256))
         return sg_request_fail(req, SG_ERR_DIGEST_MISMATCH, "Content-Digest",
                                "is not the SHA-256 of the content received");

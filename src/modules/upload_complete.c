@@ -108,15 +108,9 @@ static enum sg_error tx_gone(struct sg_db_conn *c, void *arg)
 static void describe(struct completing *k)
 {
     const struct sg_upload_fields *u = &k->row->f;
-    const struct sg_config *cfg = sg_services_config(k->c->svc);
-    enum sg_asset_policy policy = SG_POLICY_SIGNED;
-    if (u->policy >= 0)
-        policy = (enum sg_asset_policy)u->policy;
-    else if (strcmp(sg_config_string(cfg, SG_SET_playback_default_policy), "public") == 0)
-        policy = SG_POLICY_PUBLIC;
     k->fields = (struct sg_asset_fields){
         .status = SG_ASSET_PROCESSING,
-        .policy = policy,
+        .policy = upload_policy(sg_services_config(k->c->svc), u->policy),
         .title = u->title[0] != '\0' ? u->title : u->filename,
         .description = u->description,
         .tags_json = u->tags_json,

@@ -231,6 +231,14 @@ void upload_file_describe(const struct upload_file *f, struct sg_asset_fields *o
     out->error = "";
 }
 
+enum sg_asset_policy upload_policy(const struct sg_config *cfg, int asked)
+{
+    if (asked >= 0)
+        return (enum sg_asset_policy)asked;
+    bool public = strcmp(sg_config_string(cfg, SG_SET_playback_default_policy), "public") == 0;
+    return public ? SG_POLICY_PUBLIC : SG_POLICY_SIGNED;
+}
+
 void upload_file_clear(struct upload_file *f)
 {
     if (f->twin != NULL)

@@ -46,6 +46,8 @@ void upload_file_retract(struct upload_file *f);
 /* Writes what the content says: id, size, sha256, content type, duration, dimensions, codecs, frame
  * rate; the strings are f's. Status ready. */
 void upload_file_describe(const struct upload_file *f, struct sg_asset_fields *out);
+/* The policy of a new asset: the one asked for, or playback.default_policy (asked -1). */
+enum sg_asset_policy upload_policy(const struct sg_config *cfg, int asked);
 void upload_file_clear(struct upload_file *f);
 
 #endif

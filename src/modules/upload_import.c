@@ -16,18 +16,9 @@ struct wanted {
     struct sg_asset_edit edit;
 };
 
-static enum sg_error take_text(struct sg_request *req, const char *name, const json_t *value,
-                               const char **out)
-{
-    if (!json_is_string(value))
-        return sg_request_fail(req, SG_ERR_INVALID, name, "must be a string");
-    *out = sg_arena_strdup(req->arena, json_string_value(value));
-    return *out != NULL ? SG_OK : SG_ERR_NO_MEMORY;
-}
-
 static enum sg_error take_url(struct sg_request *req, const json_t *value, const char **out)
 {
-    enum sg_error err = take_text(req, "url", value, out);
+    enum sg_error err = upload_take_text(req, "url", value, out);
     if (err != SG_OK)
         return err;
     const char *why = NULL;
@@ -39,38 +30,17 @@ static enum sg_error take_url(struct sg_request *req, const json_t *value, const
                : err;
 }
 
-static enum sg_error take_filename(struct sg_request *req, const json_t *value, const char **out)
-{
-    enum sg_error err = take_text(req, "filename", value, out);
-    if (err != SG_OK)
-        return err;
-    const char *rule = sg_validate_filename(json_string_value(value), json_string_length(value));
-    return rule == NULL ? SG_OK : sg_request_fail(req, SG_ERR_INVALID, "filename", "%s", rule);
-}
-
-static enum sg_error take_sha256(struct sg_request *req, const json_t *value, struct wanted *w)
-{
-    const char *hex = NULL;
-    enum sg_error err = take_text(req, "sha256", value, &hex);
-    if (err != SG_OK)
-        return err;
-    size_t len = json_string_length(value);
-    const char *rule = sg_validate_sha256_hex(hex, len);
-    if (rule != NULL)
-        return sg_request_fail(req, SG_ERR_INVALID, "sha256", "%s", rule);
-    w->has_sha256 = true;
-    return sg_hex_decode(hex, len, w->sha256, sizeof w->sha256);
-}
-
 static enum sg_error take_member(struct sg_request *req, const char *name, const json_t *value,
                                  struct wanted *w)
 {
     if (strcmp(name, "url") == 0)
         return take_url(req, value, &w->url);
     if (strcmp(name, "filename") == 0)
-        return take_filename(req, value, &w->filename);
-    if (strcmp(name, "sha256") == 0)
-        return take_sha256(req, value, w);
+        return upload_take_filename(req, value, &w->filename);
+    if (strcmp(name, "sha256") == 0) {
+        w->has_sha256 = true;
+        return upload_take_sha256(req, value, w->sha256);
+    }
     return sg_asset_edit_json(req, &w->edit, name, value);
 }
 

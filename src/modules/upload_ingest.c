@@ -167,15 +167,10 @@ static enum sg_error commit_rows(struct sg_db_conn *c, void *arg)
 static void fill_fields(struct sg_request *req, const struct ingest *in,
                         const struct upload_file *file, struct sg_asset_fields *f)
 {
-    const struct sg_config *cfg = sg_services_config(req->svc);
-    enum sg_asset_policy policy = SG_POLICY_SIGNED;
-    if (in->edit.has_policy)
-        policy = in->edit.policy;
-    else if (strcmp(sg_config_string(cfg, SG_SET_playback_default_policy), "public") == 0)
-        policy = SG_POLICY_PUBLIC;
+    int asked = in->edit.has_policy ? (int)in->edit.policy : -1;
     uint64_t now = sg_clock_wall_ms();
     *f = (struct sg_asset_fields){
-        .policy = policy,
+        .policy = upload_policy(sg_services_config(req->svc), asked),
         .title = in->edit.title != NULL ? in->edit.title : in->filename,
         .description = in->edit.description != NULL ? in->edit.description : "",
         .tags_json = in->edit.tags_json != NULL ? in->edit.tags_json : "[]",

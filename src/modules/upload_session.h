@@ -46,6 +46,14 @@ uint64_t upload_expiry_ms(struct sg_services *svc, uint64_t now_ms);
  * the database. NULL when memory is short or the read failed. */
 json_t *upload_json(struct sg_request *req, const struct sg_upload *u);
 
+/* Members of a JSON body (upload_members.c); strings are the arena's. INVALID with fail set. */
+enum sg_error upload_take_text(struct sg_request *req, const char *name, const json_t *value,
+                               const char **out) SG_NODISCARD;
+enum sg_error upload_take_filename(struct sg_request *req, const json_t *value,
+                                   const char **out) SG_NODISCARD;
+enum sg_error upload_take_sha256(struct sg_request *req, const json_t *value,
+                                 uint8_t out[SG_SHA256_LEN]) SG_NODISCARD;
+
 /* ---- the staged file ---- */
 
 /* Opens incoming/<id> read-write, making it when the row says that nothing is durable yet.
