@@ -142,12 +142,14 @@ void mhd_bulk_end(struct conn *c)
 
 void mhd_bulk_free(void)
 {
+    pthread_mutex_lock(&spare_lock); /* a hash of a body that broke off may end after the server */
     while (spare) {
         struct bulk_buf *b = spare;
         spare = b->next;
         free(b);
     }
     n_spare = 0;
+    pthread_mutex_unlock(&spare_lock);
 }
 
 /* ---- receiving ---- */
