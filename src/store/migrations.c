@@ -9,6 +9,8 @@
 #include "streamgate/store/asset_store.h"
 #include "streamgate/store/upload_store.h"
 
+#include "schema_renditions.h"
+
 static const char schema_1[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
     "INSERT INTO meta VALUES('identity_generation', '1');"
@@ -175,7 +177,7 @@ static const char schema_3[] =
     " created_ms INTEGER NOT NULL) STRICT;"
     "CREATE INDEX job_schedules_next ON job_schedules(next_ms, id);";
 
-static const char *const steps[] = {schema_1, schema_2, schema_3};
+static const char *const steps[] = {schema_1, schema_2, schema_3, schema_renditions};
 
 unsigned sg_db_schema_version(void)
 {
