@@ -17,8 +17,9 @@
 #include "wire.h"
 
 enum {
-    INDEX_VERSION = 2,
-    INDEX_VERSION_OLDEST = 1, /* did not know whether segments are independent */
+    INDEX_VERSION = 3,
+    INDEX_VERSION_OLDEST = 1, /* knew neither whether segments are independent nor of texts; 2: not
+                                 of texts */
     TRACKS_MAX = 256,
     SEGMENT_BYTES = 44,
     TRACK_BYTES_MAX = 512,
@@ -87,7 +88,7 @@ enum sg_error sg_media_index_encode(const struct sg_media_index *index, void **o
         wire_put_u8(&w, MAGIC[i]);
     wire_put_u16(&w, INDEX_VERSION);
     wire_put_u16(&w, (uint16_t)(index->fmp4 | index->ts << 1 | index->needs_walk << 2 |
-                                index->independent << 3));
+                                index->independent << 3 | index->texts << 4));
     wire_put_text(&w, index->content_type);
     wire_put_text(&w, index->format);
     wire_put_u64(&w, index->duration_ms);
@@ -267,11 +268,12 @@ static bool get_header(struct wire_in *r, struct sg_media_index *index)
     index->ts = flags >> 1 & 1;
     index->needs_walk = flags >> 2 & 1;
     index->independent = flags >> 3 & 1;
+    index->texts = flags >> 4 & 1;
     wire_get_text(r, index->content_type, sizeof(index->content_type));
     wire_get_text(r, index->format, sizeof(index->format));
     index->duration_ms = wire_get_u64(r);
     index->n_tracks = wire_get_u32(r);
-    return !r->failed && flags < (version == 1 ? 8 : 16) && index->n_tracks > 0 &&
+    return !r->failed && flags < 4 << version && index->n_tracks > 0 &&
            index->n_tracks <= TRACKS_MAX;
 }
 
@@ -308,6 +310,7 @@ enum sg_error sg_media_index_decode(const void *bytes, size_t len, struct sg_med
     index->ts = head.ts;
     index->needs_walk = head.needs_walk;
     index->independent = head.independent;
+    index->texts = head.texts;
     index->n_tracks = head.n_tracks;
     index->tracks = tracks;
     atomic_init(&index->refs, 1);

@@ -10,6 +10,7 @@
 #include "streamgate/store/upload_store.h"
 
 #include "schema_renditions.h"
+#include "schema_subtitles.h"
 
 static const char schema_1[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
@@ -177,7 +178,8 @@ static const char schema_3[] =
     " created_ms INTEGER NOT NULL) STRICT;"
     "CREATE INDEX job_schedules_next ON job_schedules(next_ms, id);";
 
-static const char *const steps[] = {schema_1, schema_2, schema_3, schema_renditions};
+static const char *const steps[] = {schema_1, schema_2, schema_3, schema_renditions,
+                                    schema_subtitles};
 
 unsigned sg_db_schema_version(void)
 {

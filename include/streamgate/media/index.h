@@ -60,6 +60,7 @@ struct sg_media_index {
     bool fmp4, ts;                 /* which forms can be packaged without re-encoding */
     bool needs_walk;               /* the demuxer must read the file through before it can seek (fragmented) */
     bool independent;              /* each segment of the video can be decoded without another: no cut lies in an open group of pictures */
+    bool texts;                    /* the file holds tracks of text that can become subtitles (media/subtitles.h) */
     uint32_t n_tracks;
     const struct sg_track *tracks; /* the video first */
 };

@@ -63,7 +63,16 @@ static void version_1_is_read(void **state)
         assert_int_equal(index->ts, rotation == 0);
         assert_int_equal(index->tracks[0].segments[1].bytes_ts, rotation ? 0 : 1280000);
         sg_media_index_unref(index);
+        /* Version 2 did not know whether there are texts. */
+        enum { TEXTS = 16 };
+        bytes[FLAGS_AT] = FMP4_AND_TS | TEXTS;
+        bytes[VERSION_AT] = 2;
+        assert_int_equal(sg_media_index_decode(bytes, len, &index), SG_ERR_MEDIA_WORKER);
         bytes[VERSION_AT] = 3;
+        assert_int_equal(sg_media_index_decode(bytes, len, &index), SG_OK);
+        assert_true(index->texts);
+        sg_media_index_unref(index);
+        bytes[VERSION_AT] = 4;
         assert_int_equal(sg_media_index_decode(bytes, len, &index), SG_ERR_MEDIA_WORKER);
         free(bytes);
     }
