@@ -11,6 +11,7 @@
 
 #include "schema_renditions.h"
 #include "schema_subtitles.h"
+#include "schema_webhooks.h"
 
 static const char schema_1[] =
     "CREATE TABLE meta(key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;"
@@ -178,8 +179,8 @@ static const char schema_3[] =
     " created_ms INTEGER NOT NULL) STRICT;"
     "CREATE INDEX job_schedules_next ON job_schedules(next_ms, id);";
 
-static const char *const steps[] = {schema_1, schema_2, schema_3, schema_renditions,
-                                    schema_subtitles};
+static const char *const steps[] = {schema_1,          schema_2,         schema_3,
+                                    schema_renditions, schema_subtitles, schema_webhooks};
 
 unsigned sg_db_schema_version(void)
 {
