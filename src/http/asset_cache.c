@@ -20,21 +20,6 @@ struct sg_asset_cache {
     uint64_t epoch;
 };
 
-struct sg_asset_entry *sg_asset_entry_ref(struct sg_asset_entry *e)
-{
-    atomic_fetch_add_explicit(&e->refs, 1, memory_order_relaxed);
-    return e;
-}
-
-void sg_asset_entry_unref(struct sg_asset_entry *e)
-{
-    if (e == NULL || atomic_fetch_sub_explicit(&e->refs, 1, memory_order_acq_rel) != 1)
-        return;
-    sg_asset_unref(e->asset);
-    sg_media_index_unref(e->index);
-    free(e);
-}
-
 static void *entry_ref(void *value)
 {
     return sg_asset_entry_ref(value);
@@ -93,6 +78,7 @@ struct load {
     const char *id;
     struct sg_asset *asset;
     struct sg_buf *index;
+    struct sg_rendition_list renditions;
 };
 
 static enum sg_error load_rows(struct sg_db_conn *conn, void *arg)
@@ -101,28 +87,23 @@ static enum sg_error load_rows(struct sg_db_conn *conn, void *arg)
     enum sg_error err = sg_asset_get(conn, load->id, &load->asset);
     if (err != SG_OK)
         return err;
+    err = sg_rendition_list(conn, load->id, &load->renditions);
+    if (err != SG_OK)
+        return err;
     err = sg_asset_get_index(conn, load->id, &load->index);
     return err == SG_ERR_NOT_FOUND ? SG_OK : err;
 }
 
-static enum sg_error entry_create(const struct load *load, struct sg_asset_entry **out)
+static enum sg_error make_entry(struct load *load, struct sg_asset_entry **out)
 {
     struct sg_media_index *index = NULL;
-    if (load->index != NULL) {
-        enum sg_error err = sg_media_index_decode(load->index->data, load->index->len, &index);
-        if (err != SG_OK)
-            return err;
-    }
-    struct sg_asset_entry *e = calloc(1, sizeof *e);
-    if (e == NULL) {
-        sg_media_index_unref(index);
-        return SG_ERR_NO_MEMORY;
-    }
-    atomic_init(&e->refs, 1);
-    e->asset = sg_asset_ref(load->asset);
-    e->index = index;
-    *out = e;
-    return SG_OK;
+    enum sg_error err = SG_OK;
+    if (load->index != NULL)
+        err = sg_media_index_decode(load->index->data, load->index->len, &index);
+    if (err == SG_OK)
+        err = sg_asset_entry_create(load->asset, index, &load->renditions, out);
+    sg_media_index_unref(index);
+    return err;
 }
 
 /* An asset as the database has it now, and what it weighs. */
@@ -143,13 +124,12 @@ static enum sg_error read_entry(struct sg_asset_cache *c, struct sg_db *db, cons
     struct load load = {.id = id};
     enum sg_error err = sg_db_read(db, load_rows, &load);
     if (err == SG_OK)
-        err = entry_create(&load, &got.entry);
+        err = make_entry(&load, &got.entry);
     if (err == SG_OK) {
-        const struct sg_asset_entry *e = got.entry;
-        got.weight = sizeof *e + sg_asset_weight(e->asset) +
-                     (e->index != NULL ? sg_media_index_weight(e->index) : 0);
+        got.weight = sg_asset_entry_weight(got.entry);
         *out = got;
     }
+    sg_rendition_list_free(&load.renditions);
     sg_asset_unref(load.asset);
     sg_buf_unref(load.index);
     return err;

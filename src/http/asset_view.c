@@ -48,10 +48,13 @@ static int set_url(json_t *obj, const char *key, const char *base, const char *r
 json_t *sg_playback_json(struct sg_request *req, const struct sg_asset_entry *e, const char *token)
 {
     const struct sg_media_index *ix = e->index;
+    const struct sg_presentation *shows = e->shows;
     const char *origin = sg_request_base_url(req);
     if (origin == NULL)
         return NULL;
-    bool ready = e->asset->f.status == SG_ASSET_READY && ix != NULL;
+    /* While the first rendition is made it can be played already. */
+    bool coming = e->asset->f.status == SG_ASSET_PROCESSING && ix != NULL;
+    bool ready = (e->asset->f.status == SG_ASSET_READY || coming) && ix != NULL;
     const char *base =
         sg_arena_printf(req->arena, "%s/stream/%s/%s%s%s", origin, e->asset->f.id,
                         token[0] != '\0' ? "~" : "", token, token[0] != '\0' ? "/" : "");
@@ -60,9 +63,9 @@ json_t *sg_playback_json(struct sg_request *req, const struct sg_asset_entry *e,
         json_decref(obj);
         return NULL;
     }
-    int bad = set_url(obj, "hls", base, ready && ix->fmp4 ? "master.m3u8" : NULL);
-    bad |= set_url(obj, "hls_ts", base, ready && ix->ts ? "master-ts.m3u8" : NULL);
-    bad |= set_url(obj, "dash", base, ready && ix->fmp4 ? "manifest.mpd" : NULL);
+    int bad = set_url(obj, "hls", base, ready && (shows->fmp4 || coming) ? "master.m3u8" : NULL);
+    bad |= set_url(obj, "hls_ts", base, ready && shows->ts ? "master-ts.m3u8" : NULL);
+    bad |= set_url(obj, "dash", base, ready && shows->fmp4 ? "manifest.mpd" : NULL);
     bad |= set_url(obj, "poster", base,
                    ready && sg_media_index_video(ix) != NULL ? "poster.jpg" : NULL);
     bad |= set_url(obj, "storyboard", base,
@@ -75,13 +78,13 @@ json_t *sg_playback_json(struct sg_request *req, const struct sg_asset_entry *e,
     return obj;
 }
 
-static json_t *rendition_json(const struct sg_track *t)
+static json_t *track_json(const struct sg_track *t)
 {
     double seconds = t->timescale != 0 ? (double)t->duration / t->timescale : 0;
-    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:f, s:I}", "name", t->name, "kind",
-                          t->kind == SG_TRACK_VIDEO ? "video" : "audio", "codec", t->codec_name,
-                          "codecs", t->codecs, "language", t->language, "segments",
-                          (json_int_t)t->n_segments, "duration", seconds, "bitrate",
+    json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I, s:f, s:I}", "name", t->name,
+                          "status", "ready", "kind", t->kind == SG_TRACK_VIDEO ? "video" : "audio",
+                          "codec", t->codec_name, "codecs", t->codecs, "language", t->language,
+                          "segments", (json_int_t)t->n_segments, "duration", seconds, "bitrate",
                           (json_int_t)(seconds > 0 ? (double)t->bytes * 8 / seconds : 0));
     if (o == NULL)
         return NULL;
@@ -100,14 +103,37 @@ static json_t *rendition_json(const struct sg_track *t)
     return o;
 }
 
-static json_t *renditions_json(const struct sg_media_index *ix)
+/* One that is not ready: what is known of it, and which job makes it. */
+static json_t *rendition_json(const struct sg_rendition *r)
 {
+    json_t *o =
+        json_pack("{s:s, s:s, s:s, s:s, s:o, s:o}", "name", r->dir, "status",
+                  sg_rendition_state_name(r->state), "kind", sg_rendition_kind_name(r->kind), "job",
+                  r->job_id, "width", r->width != 0 ? json_integer(r->width) : json_null(),
+                  "height", r->height != 0 ? json_integer(r->height) : json_null());
+    if (o != NULL && r->state == SG_RENDITION_FAILED &&
+        json_object_set_new(o, "error", json_string(r->error)) != 0) {
+        json_decref(o);
+        return NULL;
+    }
+    return o;
+}
+
+static json_t *renditions_json(const struct sg_asset_entry *e)
+{
+    const struct sg_presentation *p = e->shows;
     json_t *list = json_array();
-    for (uint32_t i = 0; list != NULL && ix != NULL && i < ix->n_tracks; i++) {
-        if (json_array_append_new(list, rendition_json(&ix->tracks[i])) != 0) {
-            json_decref(list);
-            return NULL;
-        }
+    int bad = list == NULL;
+    for (uint32_t i = 0; i < p->n_videos && !bad; i++)
+        bad |= json_array_append_new(list, track_json(p->videos[i].track));
+    for (uint32_t i = 0; i < p->n_audios && !bad; i++)
+        bad |= json_array_append_new(list, track_json(p->audios[i].track));
+    for (size_t i = 0; i < e->renditions.n && !bad; i++)
+        if (e->renditions.items[i].state != SG_RENDITION_READY)
+            bad |= json_array_append_new(list, rendition_json(&e->renditions.items[i]));
+    if (bad) {
+        json_decref(list);
+        return NULL;
     }
     return list;
 }
@@ -190,7 +216,7 @@ json_t *sg_asset_json(struct sg_request *req, const struct sg_asset_entry *e)
     bad |= json_object_set_new(o, "owner", json_string(f->owner));
     bad |= json_object_set_new(o, "playback_policy", json_string(sg_asset_policy_name(f->policy)));
     bad |= set_media_fields(o, f);
-    bad |= json_object_set_new(o, "renditions", renditions_json(e->index));
+    bad |= json_object_set_new(o, "renditions", renditions_json(e));
     bad |= json_object_set_new(o, "playback", sg_playback_json(req, e, token));
     bad |= json_object_set_new(o, "error", text_or_null(f->error));
     bad |= json_object_set_new(o, "version", json_integer((json_int_t)f->version));

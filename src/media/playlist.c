@@ -10,13 +10,25 @@
 
 #include "rows.h"
 
-enum { VERSION_FMP4 = 7, VERSION_TS = 6 };
+enum { VERSION_FMP4 = 7, VERSION_TS = 6, MASTER_CODECS_MAX = 8 };
 
-/* 4.3.5.1, where it is true. In a master playlist it speaks of all tracks; sound is always so. */
-static const char *independent(const struct sg_media_index *index, const struct sg_track *track)
+/* A master playlist being written. */
+struct master {
+    const struct sg_presentation *p;
+    bool ts;
+    bool group;         /* sound has renditions of its own */
+    struct rates sound; /* of the most expensive of them */
+};
+
+/* 4.3.5.1, where it is true; sound is always so. */
+static bool independent(const struct sg_media_index *index, const struct sg_track *track)
 {
-    return track->kind == SG_TRACK_AUDIO || index->independent ? "#EXT-X-INDEPENDENT-SEGMENTS\n"
-                                                               : "";
+    return track->kind == SG_TRACK_AUDIO || index->independent;
+}
+
+static const char *independent_tag(bool is)
+{
+    return is ? "#EXT-X-INDEPENDENT-SEGMENTS\n" : "";
 }
 
 static enum sg_error track_rates(const struct sg_media_index *index, const struct sg_track *track,
@@ -40,19 +52,33 @@ static void put_quoted(struct sg_text *text, const char *s)
     sg_text_puts(text, "\"");
 }
 
-/* Every codec a viewer may meet: the track's own, and those of the audio group. */
-static void put_codecs(struct sg_text *text, const struct sg_media_index *index,
-                       const struct sg_track *track, bool ts)
+/* Every codec a viewer may meet: the track's own, and those of the sound that goes with it. */
+struct codecs {
+    const char *seen[1 + MASTER_CODECS_MAX];
+    uint32_t n;
+};
+
+static void add_codec(struct codecs *c, const struct sg_track *t)
 {
-    sg_text_printf(text, ",CODECS=\"%s", track->codecs);
-    for (uint32_t i = 0; i < index->n_tracks; i++) {
-        const struct sg_track *t = &index->tracks[i];
-        bool seen = t == track || t->kind == SG_TRACK_VIDEO || (ts && !t->is_default);
-        for (uint32_t k = 0; k < i && !seen; k++)
-            seen = strcmp(t->codecs, index->tracks[k].codecs) == 0;
-        if (!seen && track->kind == SG_TRACK_VIDEO)
-            sg_text_printf(text, ",%s", t->codecs);
-    }
+    for (uint32_t i = 0; i < c->n; i++)
+        if (strcmp(c->seen[i], t->codecs) == 0)
+            return;
+    if (c->n < SG_ARRAY_LEN(c->seen))
+        c->seen[c->n++] = t->codecs;
+}
+
+static void put_codecs(struct sg_text *text, const struct sg_presentation *p,
+                       const struct sg_offer *offer, bool ts)
+{
+    struct codecs c = {.seen = {offer->track->codecs}, .n = 1};
+    const struct sg_track *muxed = ts ? sg_media_index_audio(offer->file->index) : NULL;
+    if (muxed)
+        add_codec(&c, muxed);
+    for (uint32_t i = 0; !ts && i < p->n_audios; i++)
+        add_codec(&c, p->audios[i].track);
+    sg_text_puts(text, ",CODECS=\"");
+    for (uint32_t i = 0; i < c.n; i++)
+        sg_text_printf(text, "%s%s", i ? "," : "", c.seen[i]);
     sg_text_puts(text, "\"");
 }
 
@@ -64,7 +90,7 @@ static void put_picture(struct sg_text *text, const struct sg_track *video)
 }
 
 /* 4.3.4.1, one rendition of the audio group. */
-static void put_audio_media(struct sg_text *text, const struct sg_track *t)
+static void put_audio_media(struct sg_text *text, const struct sg_track *t, bool is_default)
 {
     sg_text_puts(text, "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=");
     put_quoted(text, t->title[0] ? t->title : t->name);
@@ -73,43 +99,40 @@ static void put_audio_media(struct sg_text *text, const struct sg_track *t)
         put_quoted(text, t->language);
     }
     sg_text_printf(text, ",DEFAULT=%s,AUTOSELECT=YES,CHANNELS=\"%u\",URI=\"%s/index.m3u8\"\n",
-                   t->is_default ? "YES" : "NO", t->channels, t->name);
+                   is_default ? "YES" : "NO", t->channels, t->name);
 }
 
 /* NAMEs are unique within a group (4.3.4.1.1); titles need not be. */
-static bool titles_unique(const struct sg_media_index *index)
+static bool titles_unique(const struct sg_presentation *p)
 {
-    for (uint32_t i = 0; i < index->n_tracks; i++)
+    for (uint32_t i = 0; i < p->n_audios; i++)
         for (uint32_t k = 0; k < i; k++)
-            if (index->tracks[i].title[0] &&
-                strcmp(index->tracks[i].title, index->tracks[k].title) == 0)
+            if (p->audios[i].track->title[0] &&
+                strcmp(p->audios[i].track->title, p->audios[k].track->title) == 0)
                 return false;
     return true;
 }
 
-static enum sg_error audio_group(struct sg_text *text, const struct sg_media_index *index,
-                                 struct rates *sum)
+/* The group, and the rates of its most expensive member. */
+static enum sg_error audio_group(struct sg_text *text, const struct sg_presentation *p,
+                                 struct rates *most)
 {
-    struct rates most = {0};
-    bool titles = titles_unique(index);
-    for (uint32_t i = 0; i < index->n_tracks; i++) {
-        struct sg_track t = index->tracks[i];
-        if (t.kind != SG_TRACK_AUDIO)
-            continue;
+    bool titles = titles_unique(p);
+    for (uint32_t i = 0; i < p->n_audios; i++) {
+        struct sg_track t = *p->audios[i].track;
         if (!titles)
             t.title[0] = 0;
         struct rates rates;
-        enum sg_error err = track_rates(index, &index->tracks[i], false, &rates);
+        enum sg_error err =
+            track_rates(p->audios[i].file->index, p->audios[i].track, false, &rates);
         if (err)
             return err;
-        if (rates.peak > most.peak)
-            most.peak = rates.peak;
-        if (rates.average > most.average)
-            most.average = rates.average;
-        put_audio_media(text, &t);
+        if (rates.peak > most->peak)
+            most->peak = rates.peak;
+        if (rates.average > most->average)
+            most->average = rates.average;
+        put_audio_media(text, &t, i == p->default_audio);
     }
-    sum->peak += most.peak;
-    sum->average += most.average;
     return SG_OK;
 }
 
@@ -122,31 +145,84 @@ static enum sg_error finish(struct sg_text *text, struct sg_buf **out)
     return err;
 }
 
-enum sg_error sg_playlist_master(const struct sg_media_index *index, bool ts, struct sg_buf **out)
+/* 4.3.4.2 */
+static enum sg_error put_variant(struct sg_text *text, const struct master *m,
+                                 const struct sg_offer *offer)
 {
-    if (ts ? !index->ts : !index->fmp4)
-        return SG_ERR_UNSUPPORTED_MEDIA;
-    const struct sg_track *track = sg_media_index_main(index);
-    bool group = !ts && track->kind == SG_TRACK_VIDEO && sg_media_index_audio(index);
+    const struct sg_track *track = offer->track;
     struct rates rates;
-    enum sg_error err = track_rates(index, track, ts, &rates);
+    enum sg_error err = track_rates(offer->file->index, track, m->ts, &rates);
     if (err)
         return err;
+    bool video = track->kind == SG_TRACK_VIDEO;
+    sg_text_printf(text, "#EXT-X-STREAM-INF:BANDWIDTH=%" PRIu64 ",AVERAGE-BANDWIDTH=%" PRIu64,
+                   rates.peak + (video ? m->sound.peak : 0),
+                   rates.average + (video ? m->sound.average : 0));
+    put_codecs(text, m->p, offer, m->ts);
+    if (video)
+        put_picture(text, track);
+    sg_text_printf(text, "%s\n%s/index%s.m3u8\n", m->group ? ",AUDIO=\"audio\"" : "", track->name,
+                   m->ts ? "-ts" : "");
+    return SG_OK;
+}
+
+static bool offered(const struct master *m, const struct sg_offer *offer)
+{
+    return m->ts ? offer->file->index->ts : offer->file->index->fmp4;
+}
+
+/* Every picture; without one, the sound that is chosen when nobody chooses. */
+static enum sg_error put_variants(struct sg_text *text, const struct master *m)
+{
+    const struct sg_presentation *p = m->p;
+    enum sg_error err = SG_OK;
+    for (uint32_t i = 0; i < p->n_videos && !err; i++)
+        if (offered(m, &p->videos[i]))
+            err = put_variant(text, m, &p->videos[i]);
+    if (p->n_videos == 0 && p->n_audios > 0 && !m->ts)
+        return put_variant(text, m, &p->audios[p->default_audio]);
+    for (uint32_t i = 0; i < p->n_files && p->n_videos == 0 && !err; i++) {
+        const struct sg_media_file *f = &p->files[i];
+        if (f->index->ts)
+            return put_variant(text, m, &(struct sg_offer){f, sg_media_index_main(f->index)});
+    }
+    return err;
+}
+
+static bool all_independent(const struct master *m)
+{
+    for (uint32_t i = 0; i < m->p->n_videos; i++)
+        if (offered(m, &m->p->videos[i]) && !m->p->videos[i].file->index->independent)
+            return false;
+    return true;
+}
+
+enum sg_error sg_playlist_master(const struct sg_presentation *p, bool ts, struct sg_buf **out)
+{
+    if (ts ? !p->ts : !p->fmp4)
+        return SG_ERR_UNSUPPORTED_MEDIA;
+    struct master m = {.p = p, .ts = ts};
+    m.group = !ts && p->n_audios > (p->n_videos ? 0U : 1U);
     struct sg_text text = {0};
     sg_text_printf(&text, "#EXTM3U\n#EXT-X-VERSION:%d\n%s", ts ? VERSION_TS : VERSION_FMP4,
-                   independent(index, track));
-    if (group && (err = audio_group(&text, index, &rates))) {
+                   independent_tag(all_independent(&m)));
+    enum sg_error err = m.group ? audio_group(&text, p, &m.sound) : SG_OK;
+    if (!err)
+        err = put_variants(&text, &m);
+    if (err) {
         sg_text_free(&text);
         return err;
     }
-    sg_text_printf(&text, "#EXT-X-STREAM-INF:BANDWIDTH=%" PRIu64 ",AVERAGE-BANDWIDTH=%" PRIu64,
-                   rates.peak, rates.average);
-    put_codecs(&text, index, track, ts);
-    if (track->kind == SG_TRACK_VIDEO)
-        put_picture(&text, track);
-    sg_text_printf(&text, "%s\n%s/index%s.m3u8\n", group ? ",AUDIO=\"audio\"" : "", track->name,
-                   ts ? "-ts" : "");
     return finish(&text, out);
+}
+
+static void put_rows(struct sg_text *text, const struct rows *rows, bool ts)
+{
+    for (uint32_t i = 0; i < rows->n; i++) {
+        int64_t us = rows->row[i].end_us - rows->row[i].start_us;
+        sg_text_printf(text, "#EXTINF:%" PRId64 ".%06u,\nseg-%u.%s\n", us / 1000000,
+                       (unsigned)(us % 1000000), i, ts ? "ts" : "m4s");
+    }
 }
 
 enum sg_error sg_playlist_media(const struct sg_media_index *index, const struct sg_track *track,
@@ -162,15 +238,35 @@ enum sg_error sg_playlist_media(const struct sg_media_index *index, const struct
     sg_text_printf(&text,
                    "#EXTM3U\n#EXT-X-VERSION:%d\n#EXT-X-TARGETDURATION:%" PRIu64
                    "\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:VOD\n%s",
-                   ts ? VERSION_TS : VERSION_FMP4, rows_target_s(&rows), independent(index, track));
+                   ts ? VERSION_TS : VERSION_FMP4, rows_target_s(&rows),
+                   independent_tag(independent(index, track)));
     if (!ts)
         sg_text_puts(&text, "#EXT-X-MAP:URI=\"init.mp4\"\n");
-    for (uint32_t i = 0; i < rows.n; i++) {
-        int64_t us = rows.row[i].end_us - rows.row[i].start_us;
-        sg_text_printf(&text, "#EXTINF:%" PRId64 ".%06u,\nseg-%u.%s\n", us / 1000000,
-                       (unsigned)(us % 1000000), i, ts ? "ts" : "m4s");
-    }
+    put_rows(&text, &rows, ts);
     sg_text_puts(&text, "#EXT-X-ENDLIST\n");
+    rows_destroy(&rows);
+    return finish(&text, out);
+}
+
+/* 4.3.3.1: the target must not change while the playlist grows, so it is what the longest segment
+ * can be: cuts fall on the first key frame after segment_ms. */
+enum sg_error sg_playlist_event(const struct sg_media_index *index, const struct sg_track *track,
+                                const struct sg_playlist_growth *growth, struct sg_buf **out)
+{
+    struct rows rows = {0};
+    enum sg_error err = track->n_segments ? rows_create(index, track, false, &rows) : SG_OK;
+    if (err)
+        return err;
+    uint64_t most_s = ((uint64_t)growth->segment_ms + growth->keyframe_ms + 999) / 1000;
+    uint64_t target_s = rows.n ? rows_target_s(&rows) : 0;
+    struct sg_text text = {0};
+    sg_text_printf(&text,
+                   "#EXTM3U\n#EXT-X-VERSION:%d\n#EXT-X-TARGETDURATION:%" PRIu64
+                   "\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:EVENT\n%s"
+                   "#EXT-X-MAP:URI=\"init.mp4\"\n",
+                   VERSION_FMP4, target_s > most_s ? target_s : most_s,
+                   independent_tag(independent(index, track)));
+    put_rows(&text, &rows, false);
     rows_destroy(&rows);
     return finish(&text, out);
 }

@@ -11,7 +11,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "streamgate/base/fs.h"
 #include "streamgate/base/log.h"
 #include "streamgate/base/metrics.h"
 #include "streamgate/http/asset_view.h"
@@ -19,7 +18,6 @@
 #include "streamgate/media/playlist.h"
 #include "streamgate/modules/modules.h"
 
-#define TYPE_M3U8 "application/vnd.apple.mpegurl"
 #define TYPE_VTT "text/vtt"
 #define TYPE_MPD "application/dash+xml"
 
@@ -30,10 +28,11 @@ static enum sg_error streaming_init(struct sg_services *svc)
 {
     (void)svc;
     static const char *const labels[STREAM_KINDS] = {
-        [STREAM_MASTER] = "kind=\"master\"", [STREAM_PLAYLIST] = "kind=\"playlist\"",
-        [STREAM_INIT] = "kind=\"init\"",     [STREAM_SEGMENT] = "kind=\"segment\"",
-        [STREAM_POSTER] = "kind=\"poster\"", [STREAM_STORYBOARD] = "kind=\"storyboard\"",
-        [STREAM_SOURCE] = "kind=\"source\"",
+        [STREAM_MASTER] = "kind=\"master\"",   [STREAM_PLAYLIST] = "kind=\"playlist\"",
+        [STREAM_INIT] = "kind=\"init\"",       [STREAM_SEGMENT] = "kind=\"segment\"",
+        [STREAM_POSTER] = "kind=\"poster\"",   [STREAM_STORYBOARD] = "kind=\"storyboard\"",
+        [STREAM_SOURCE] = "kind=\"source\"",   [STREAM_DOWNLOAD] = "kind=\"download\"",
+        [STREAM_GROWING] = "kind=\"growing\"",
     };
     enum sg_error err = SG_OK;
     for (int k = 0; k < STREAM_KINDS && err == SG_OK; k++) {
@@ -89,7 +88,9 @@ enum sg_error stream_open_asset(struct sg_request *req, struct sg_asset_entry **
     if (err != SG_OK)
         return err;
     err = check_gate(req, e->asset);
-    if (err == SG_OK && (e->asset->f.status != SG_ASSET_READY || e->index == NULL))
+    bool playable =
+        e->asset->f.status == SG_ASSET_READY || e->asset->f.status == SG_ASSET_PROCESSING;
+    if (err == SG_OK && (!playable || e->index == NULL))
         err = sg_request_fail(req, SG_ERR_NOT_FOUND, NULL, "the asset is not ready to play");
     if (err != SG_OK) {
         sg_asset_entry_unref(e);
@@ -100,6 +101,11 @@ enum sg_error stream_open_asset(struct sg_request *req, struct sg_asset_entry **
 }
 
 /* ---- answering ---- */
+
+void stream_count(enum stream_kind kind)
+{
+    sg_metric_add(SG_METRIC_STREAM_REQUESTS, kind_requests[kind], 1);
+}
 
 /* Numbers are formatted by hand: this runs for every segment. */
 void stream_make_key(struct stream_content *c, const char *id, const char *track, const char *form,
@@ -126,8 +132,8 @@ void stream_make_key(struct stream_content *c, const char *id, const char *track
 }
 
 /* A strong validator: the source's hash and the key name these bytes for ever. */
-static const char *make_etag(struct sg_request *req, const struct sg_asset *asset,
-                             const struct stream_content *c)
+const char *stream_etag(struct sg_request *req, const struct sg_asset *asset,
+                        const struct stream_content *c)
 {
     size_t tail = c->key_len - SG_ULID_SIZE; /* after "{id}/" */
     char *etag = sg_arena_alloc(req->arena, 1 + 16 + 1 + tail + 2);
@@ -146,20 +152,22 @@ static const char *make_etag(struct sg_request *req, const struct sg_asset *asse
 }
 
 /* Takes the reference to buf. */
-static enum sg_error answer(struct sg_request *req, struct sg_response *res,
+enum sg_error stream_answer(struct sg_request *req, struct sg_response *res,
                             const struct sg_asset *asset, const struct stream_content *c,
                             struct sg_buf *buf)
 {
     sg_response_buf(res, 200, c->type, buf);
-    res->etag = make_etag(req, asset, c);
+    res->etag = stream_etag(req, asset, c);
     bool is_public = asset->f.policy == SG_POLICY_PUBLIC;
-    if (c->kind != STREAM_MASTER)
+    if (c->kind == STREAM_GROWING)
+        res->cache_control = "no-cache";
+    else if (c->kind != STREAM_MASTER)
         res->cache_control = is_public ? "public, max-age=31536000, immutable"
                                        : "private, max-age=31536000, immutable";
     else if (!is_public) /* the row's own says public */
         res->cache_control = "private, max-age=2";
     res->ranges = c->kind == STREAM_SEGMENT || c->kind == STREAM_INIT;
-    sg_metric_add(SG_METRIC_STREAM_REQUESTS, kind_requests[c->kind], 1);
+    stream_count(c->kind);
     return res->etag != NULL ? SG_OK : SG_ERR_NO_MEMORY;
 }
 
@@ -171,59 +179,64 @@ enum sg_error stream_answer_text(struct sg_request *req, struct sg_response *res
 {
     struct sg_buf *buf = sg_content_peek(req->svc->content, c->key, c->key_len);
     if (buf == NULL) {
-        enum sg_error err = text->make(e->index, text, &buf);
+        enum sg_error err = text->make(e, text, &buf);
         if (err != SG_OK)
             return err;
         sg_metric_add(SG_METRIC_STREAM_BUILDS, kind_builds[c->kind], 1);
         sg_content_fill(req->svc->content, c->key, c->key_len, SG_OK, buf);
     }
-    return answer(req, res, e->asset, c, buf);
+    return stream_answer(req, res, e->asset, c, buf);
 }
 
-static enum sg_error make_playlist(const struct sg_media_index *index,
-                                   const struct stream_text *text, struct sg_buf **out)
+static enum sg_error make_playlist(const struct sg_asset_entry *e, const struct stream_text *text,
+                                   struct sg_buf **out)
 {
-    return text->track != NULL ? sg_playlist_media(index, text->track, text->ts, out)
-                               : sg_playlist_master(index, text->ts, out);
+    return text->offer.track != NULL
+               ? sg_playlist_media(text->offer.file->index, text->offer.track, text->ts, out)
+               : sg_playlist_master(e->shows, text->ts, out);
 }
 
-static enum sg_error playlist(struct sg_request *req, struct sg_response *res,
-                              struct sg_asset_entry *e, const struct sg_track *track, bool ts)
+static enum sg_error media_playlist(struct sg_request *req, struct sg_response *res,
+                                    struct sg_asset_entry *e, const struct stream_text *text)
 {
-    struct stream_content c = {.kind = track != NULL ? STREAM_PLAYLIST : STREAM_MASTER,
-                               .type = TYPE_M3U8};
-    stream_make_key(&c, e->asset->f.id, track != NULL ? track->name : "master",
-                    ts ? "m3u8-ts" : "m3u8", 0);
-    return stream_answer_text(
-        req, res, e, &c, &(struct stream_text){.make = make_playlist, .track = track, .ts = ts});
+    struct stream_content c = {.kind = STREAM_PLAYLIST, .type = STREAM_TYPE_M3U8};
+    stream_make_key(&c, text->offer.file->id, text->offer.track->name,
+                    text->ts ? "m3u8-ts" : "m3u8", 0);
+    return stream_answer_text(req, res, e, &c, text);
 }
 
-static enum sg_error make_manifest(const struct sg_media_index *index,
-                                   const struct stream_text *text, struct sg_buf **out)
+static enum sg_error make_manifest(const struct sg_asset_entry *e, const struct stream_text *text,
+                                   struct sg_buf **out)
 {
     (void)text;
-    return sg_dash_manifest(index, out);
+    return sg_dash_manifest(e->shows, out);
 }
 
 /* Not every source can be packaged in both forms: the probe decides. */
 static enum sg_error check_form(struct sg_request *req, const struct sg_asset_entry *e, bool ts)
 {
-    if (ts ? e->index->ts : e->index->fmp4)
+    if (ts ? e->shows->ts : e->shows->fmp4)
         return SG_OK;
     return sg_request_fail(req, SG_ERR_NOT_FOUND, NULL,
-                           "the %s form is not offered for this source",
+                           e->asset->f.status == SG_ASSET_PROCESSING
+                               ? "the %s form is not there yet"
+                               : "the %s form is not offered for this source",
                            ts ? "MPEG-TS" : "fragmented MP4");
 }
 
+/* What is made of all that an asset offers carries the tag of it: more offers, another text. */
 static enum sg_error get_master_in(struct sg_request *req, struct sg_response *res, bool ts)
 {
     struct sg_asset_entry *e;
     enum sg_error err = stream_open_asset(req, &e);
     if (err != SG_OK)
         return err;
+    struct stream_content c = {.kind = STREAM_MASTER, .type = STREAM_TYPE_M3U8};
+    stream_make_key(&c, e->asset->f.id, "master", ts ? "m3u8-ts" : "m3u8", e->shows->tag);
     err = check_form(req, e, ts);
     if (err == SG_OK)
-        err = playlist(req, res, e, NULL, ts);
+        err = stream_answer_text(req, res, e, &c,
+                                 &(struct stream_text){.make = make_playlist, .ts = ts});
     sg_asset_entry_unref(e);
     return err;
 }
@@ -245,7 +258,7 @@ static enum sg_error get_dash(struct sg_request *req, struct sg_response *res)
     if (err != SG_OK)
         return err;
     struct stream_content c = {.kind = STREAM_MASTER, .type = TYPE_MPD};
-    stream_make_key(&c, e->asset->f.id, "manifest", "mpd", 0);
+    stream_make_key(&c, e->asset->f.id, "manifest", "mpd", e->shows->tag);
     err = check_form(req, e, false);
     if (err == SG_OK)
         err = stream_answer_text(req, res, e, &c, &(struct stream_text){.make = make_manifest});
@@ -253,17 +266,15 @@ static enum sg_error get_dash(struct sg_request *req, struct sg_response *res)
     return err;
 }
 
-static enum sg_error find_track(struct sg_request *req, const struct sg_asset_entry *e, bool ts,
-                                const struct sg_track **out)
+enum sg_error stream_find(struct sg_request *req, const struct sg_asset_entry *e, bool ts,
+                          struct sg_offer *out)
 {
     enum sg_error err = check_form(req, e, ts);
     if (err != SG_OK)
         return err;
-    const struct sg_track *t = sg_media_index_track(e->index, sg_request_param(req, "rendition"));
-    if (t == NULL || (ts && t != sg_media_index_main(e->index)))
+    if (!sg_presentation_find(e->shows, sg_request_param(req, "rendition"), ts, out))
         return sg_request_fail(req, SG_ERR_NOT_FOUND, NULL,
                                "the asset has no rendition of this name and form");
-    *out = t;
     return SG_OK;
 }
 
@@ -273,10 +284,10 @@ static enum sg_error get_playlist_in(struct sg_request *req, struct sg_response 
     enum sg_error err = stream_open_asset(req, &e);
     if (err != SG_OK)
         return err;
-    const struct sg_track *track;
-    err = find_track(req, e, ts, &track);
+    struct stream_text text = {.make = make_playlist, .ts = ts};
+    err = stream_find(req, e, ts, &text.offer);
     if (err == SG_OK)
-        err = playlist(req, res, e, track, ts);
+        err = media_playlist(req, res, e, &text);
     sg_asset_entry_unref(e);
     return err;
 }
@@ -316,7 +327,11 @@ static enum sg_error start_build(struct sg_request *req, struct sg_asset_entry *
                                  const struct stream_content *c, struct sg_render *render)
 {
     int fd = -1;
-    enum sg_error err = sg_blob_open(req->svc->blobs, e->asset->f.id, &fd);
+    if (render->key == NULL) {
+        render->key = e->asset->f.id;
+        render->index = e->index;
+    }
+    enum sg_error err = sg_blob_open(req->svc->blobs, render->key, &fd);
     if (err != SG_OK)
         return err;
     struct build *b = malloc(sizeof *b);
@@ -328,9 +343,7 @@ static enum sg_error start_build(struct sg_request *req, struct sg_asset_entry *
                         .content = *c,
                         .entry = sg_asset_entry_ref(e),
                         .started_ns = sg_clock_mono_ns()};
-    render->key = e->asset->f.id;
     render->fd = fd;
-    render->index = e->index;
     render->limits = &req->svc->media_limits;
     render->done = build_done;
     render->arg = b;
@@ -353,17 +366,17 @@ enum sg_error stream_answer_built(struct sg_request *req, struct sg_response *re
             return req->wake_err;
         struct sg_buf *buf = req->wake_buf;
         req->wake_buf = NULL;
-        return answer(req, res, e->asset, c, buf);
+        return stream_answer(req, res, e->asset, c, buf);
     }
     struct sg_buf *buf = NULL;
     if (!req->may_block) {
         buf = sg_content_peek(req->svc->content, c->key, c->key_len);
-        return buf != NULL ? answer(req, res, e->asset, c, buf) : SG_ERR_WOULD_BLOCK;
+        return buf != NULL ? stream_answer(req, res, e->asset, c, buf) : SG_ERR_WOULD_BLOCK;
     }
     req->waiter = (struct sg_waiter){.wake = sg_request_wake, .arg = req};
     switch (sg_content_get(req->svc->content, c->key, c->key_len, &req->waiter, &buf)) {
     case SG_CONTENT_HIT:
-        return answer(req, res, e->asset, c, buf);
+        return stream_answer(req, res, e->asset, c, buf);
     case SG_CONTENT_WAIT:
         return SG_ERR_PENDING;
     case SG_CONTENT_LEAD: {
@@ -378,6 +391,14 @@ enum sg_error stream_answer_built(struct sg_request *req, struct sg_response *re
     return SG_ERR_NO_MEMORY;
 }
 
+/* What a media process makes of one offer. */
+static void render_offer(struct sg_render *render, const struct sg_offer *offer)
+{
+    render->key = offer->file->id;
+    render->index = offer->file->index;
+    render->track = offer->track;
+}
+
 static enum sg_error get_init(struct sg_request *req, struct sg_response *res)
 {
     struct sg_asset_entry *e;
@@ -386,10 +407,12 @@ static enum sg_error get_init(struct sg_request *req, struct sg_response *res)
         return err;
     struct stream_content c = {.kind = STREAM_INIT};
     struct sg_render render = {.kind = SG_RENDER_INIT};
-    err = find_track(req, e, false, &render.track);
+    struct sg_offer offer;
+    err = stream_find(req, e, false, &offer);
     if (err == SG_OK) {
+        render_offer(&render, &offer);
         c.type = render.track->kind == SG_TRACK_VIDEO ? "video/mp4" : "audio/mp4";
-        stream_make_key(&c, e->asset->f.id, render.track->name, "init", 0);
+        stream_make_key(&c, offer.file->id, render.track->name, "init", 0);
         err = stream_answer_built(req, res, e, &c, &render);
     }
     sg_asset_entry_unref(e);
@@ -415,17 +438,19 @@ static enum sg_error get_segment_in(struct sg_request *req, struct sg_response *
         return err;
     struct stream_content c = {.kind = STREAM_SEGMENT};
     struct sg_render render = {.kind = ts ? SG_RENDER_SEGMENT_TS : SG_RENDER_SEGMENT_FMP4};
-    err = find_track(req, e, ts, &render.track);
+    struct sg_offer offer;
+    err = stream_find(req, e, ts, &offer);
     if (err != SG_OK)
         goto out;
-    uint32_t count = ts ? sg_media_index_ts_segments(e->index) : render.track->n_segments;
+    render_offer(&render, &offer);
+    uint32_t count = ts ? sg_media_index_ts_segments(render.index) : render.track->n_segments;
     if (stream_number(req, count, &render.number) != SG_OK) {
         err = sg_request_fail(req, SG_ERR_NOT_FOUND, NULL, "the rendition has %" PRIu32 " segments",
                               count);
         goto out;
     }
     c.type = ts ? "video/mp2t" : render.track->kind == SG_TRACK_VIDEO ? "video/mp4" : "audio/mp4";
-    stream_make_key(&c, e->asset->f.id, render.track->name, ts ? "ts" : "m4s", render.number);
+    stream_make_key(&c, offer.file->id, render.track->name, ts ? "ts" : "m4s", render.number);
     err = stream_answer_built(req, res, e, &c, &render);
 out:
     sg_asset_entry_unref(e);
@@ -442,69 +467,6 @@ static enum sg_error get_segment_ts(struct sg_request *req, struct sg_response *
     return get_segment_in(req, res, true);
 }
 
-/* ---- the original ---- */
-
-/* RFC 6266 with RFC 8187: any UTF-8 name, percent-encoded. */
-static enum sg_error disposition(struct sg_request *req, struct sg_response *res,
-                                 const char *filename)
-{
-    static const char hex[] = "0123456789ABCDEF";
-    size_t n = strlen(filename);
-    char *enc = sg_arena_alloc(req->arena, 3 * n + 1), *p = enc;
-    if (enc == NULL)
-        return SG_ERR_NO_MEMORY;
-    for (size_t i = 0; i < n; i++) {
-        unsigned char ch = (unsigned char)filename[i];
-        bool plain = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') ||
-                     (ch >= '0' && ch <= '9') || ch == '.' || ch == '-' || ch == '_';
-        if (plain) {
-            *p++ = (char)ch;
-        } else {
-            *p++ = '%';
-            *p++ = hex[ch >> 4];
-            *p++ = hex[ch & 15];
-        }
-    }
-    *p = '\0';
-    return sg_response_headerf(req, res, "Content-Disposition", "inline; filename*=UTF-8''%s", enc);
-}
-
-static enum sg_error get_source(struct sg_request *req, struct sg_response *res)
-{
-    if (!req->may_block)
-        return SG_ERR_WOULD_BLOCK;
-    struct sg_asset_entry *e;
-    enum sg_error err = stream_open_asset(req, &e);
-    if (err != SG_OK)
-        return err;
-    int fd = -1;
-    uint64_t size;
-    err = sg_blob_open(req->svc->blobs, e->asset->f.id, &fd);
-    if (err == SG_OK)
-        err = sg_fs_size(fd, &size);
-    if (err != SG_OK) {
-        if (fd >= 0)
-            close(fd);
-        goto out;
-    }
-    struct stream_content c = {.kind = STREAM_SOURCE};
-    stream_make_key(&c, e->asset->f.id, "source", "file", 0);
-    const char *type = sg_arena_strdup(req->arena, e->asset->f.content_type);
-    sg_response_file(res, 200, type, fd, size);
-    res->ranges = true;
-    res->etag = make_etag(req, e->asset, &c);
-    res->last_modified_ms = e->asset->f.created_ms;
-    res->cache_control = e->asset->f.policy == SG_POLICY_PUBLIC
-                             ? "public, max-age=31536000, immutable"
-                             : "private, max-age=31536000, immutable";
-    sg_metric_add(SG_METRIC_STREAM_REQUESTS, kind_requests[STREAM_SOURCE], 1);
-    err = type != NULL && res->etag != NULL ? disposition(req, res, e->asset->f.filename)
-                                            : SG_ERR_NO_MEMORY;
-out:
-    sg_asset_entry_unref(e);
-    return err;
-}
-
 static const struct sg_param_doc poster_query[] = {
     {"t", "number", "Where, in seconds; a tenth into the film when absent"},
     {"w", "integer", "Width in pixels, 16 to 7680; never enlarged"},
@@ -515,15 +477,15 @@ static const struct sg_param_doc poster_query[] = {
 
 static const struct sg_route routes[] = {
     {PLAYBACK, .path = "/stream/{id}/master.m3u8", .handle = get_master,
-     .summary = "HLS master playlist, fragmented MP4", .response_type = TYPE_M3U8},
+     .summary = "HLS master playlist, fragmented MP4", .response_type = STREAM_TYPE_M3U8},
     {PLAYBACK, .path = "/stream/{id}/master-ts.m3u8", .handle = get_master_ts,
-     .summary = "HLS master playlist, MPEG-TS", .response_type = TYPE_M3U8},
+     .summary = "HLS master playlist, MPEG-TS", .response_type = STREAM_TYPE_M3U8},
     {PLAYBACK, .path = "/stream/{id}/manifest.mpd", .handle = get_dash, .summary = "DASH manifest",
      .response_type = TYPE_MPD},
     {PLAYBACK, .path = "/stream/{id}/{rendition}/index.m3u8", .handle = get_playlist,
-     .summary = "HLS media playlist, fragmented MP4", .response_type = TYPE_M3U8},
+     .summary = "HLS media playlist, fragmented MP4", .response_type = STREAM_TYPE_M3U8},
     {PLAYBACK, .path = "/stream/{id}/{rendition}/index-ts.m3u8", .handle = get_playlist_ts,
-     .summary = "HLS media playlist, MPEG-TS", .response_type = TYPE_M3U8},
+     .summary = "HLS media playlist, MPEG-TS", .response_type = STREAM_TYPE_M3U8},
     {PLAYBACK, .path = "/stream/{id}/{rendition}/init.mp4", .handle = get_init,
      .summary = "Initialisation segment", .response_type = "video/mp4"},
     {PLAYBACK, .path = "/stream/{id}/{rendition}/seg-{n}.m4s", .handle = get_segment,
@@ -538,8 +500,10 @@ static const struct sg_route routes[] = {
     {PLAYBACK, .path = "/stream/{id}/storyboard-{n}.jpg", .handle = stream_get_sheet,
      .summary = "Small pictures of the storyboard, a hundred a sheet",
      .response_type = "image/jpeg"},
-    {PLAYBACK, .path = "/stream/{id}/source", .handle = get_source,
+    {PLAYBACK, .path = "/stream/{id}/source", .handle = stream_get_source,
      .summary = "The file as it was uploaded", .response_type = "application/octet-stream"},
+    {PLAYBACK, .path = "/stream/{id}/{rendition}/download.mp4", .handle = stream_get_download,
+     .summary = "A rendition as one MP4 file", .response_type = "video/mp4"},
 };
 
 const struct sg_module sg_streaming_module = {.name = "streaming",

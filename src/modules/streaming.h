@@ -16,15 +16,18 @@ enum stream_kind {
     STREAM_POSTER,
     STREAM_STORYBOARD,
     STREAM_SOURCE,
+    STREAM_DOWNLOAD,
+    STREAM_GROWING, /* playlists of what is still being made */
     STREAM_KINDS
 };
 
 #define STREAM_KEY_SIZE 96
+#define STREAM_TYPE_M3U8 "application/vnd.apple.mpegurl"
 
 struct stream_content {
     enum stream_kind kind;
     const char *type;
-    char key[STREAM_KEY_SIZE]; /* begins with the asset id, so that deletion finds it */
+    char key[STREAM_KEY_SIZE]; /* begins with the id of the asset or of a file of it, so that deletion finds it */
     size_t key_len;
 };
 
@@ -36,22 +39,39 @@ void stream_make_key(struct stream_content *c, const char *id, const char *track
 /* {n} of the path, in its one spelling, below count; else NOT_FOUND, and nothing is said yet. */
 enum sg_error stream_number(struct sg_request *req, uint32_t count, uint32_t *out) SG_NODISCARD;
 
-/* What makes a text of the index; track and ts are for those that take them. */
+/* {rendition} of the path in a form; NOT_FOUND with fail set. */
+enum sg_error stream_find(struct sg_request *req, const struct sg_asset_entry *e, bool ts,
+                          struct sg_offer *out) SG_NODISCARD;
+
+/* What makes a text of the asset; offer and ts are for those that take them. */
 struct stream_text {
-    enum sg_error (*make)(const struct sg_media_index *index, const struct stream_text *text,
+    enum sg_error (*make)(const struct sg_asset_entry *e, const struct stream_text *text,
                           struct sg_buf **out);
-    const struct sg_track *track;
+    struct sg_offer offer;
     bool ts;
 };
 /* Texts are quick to make, so they are made where they are asked for. */
 enum sg_error stream_answer_text(struct sg_request *req, struct sg_response *res,
                                  struct sg_asset_entry *e, const struct stream_content *c,
                                  const struct stream_text *text) SG_NODISCARD;
-/* Answers from memory, or joins the build under way, or starts it: in a media process, once however
+/* With what the kind of content allows caches; takes the reference to buf. */
+enum sg_error stream_answer(struct sg_request *req, struct sg_response *res,
+                            const struct sg_asset *asset, const struct stream_content *c,
+                            struct sg_buf *buf) SG_NODISCARD;
+/* A strong validator: the source's hash and the key name these bytes for ever. In the request's
+ * arena; NULL: no memory. */
+const char *stream_etag(struct sg_request *req, const struct sg_asset *asset,
+                        const struct stream_content *c);
+void stream_count(enum stream_kind kind); /* a request that was answered */
+/* render->key and index: of the file it is made of, when that is not the source. Answers from memory, or joins the build under way, or starts it: in a media process, once however
  * many ask. */
 enum sg_error stream_answer_built(struct sg_request *req, struct sg_response *res,
                                   struct sg_asset_entry *e, const struct stream_content *c,
                                   struct sg_render *render) SG_NODISCARD;
+
+/* streaming_files.c */
+enum sg_error stream_get_source(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
+enum sg_error stream_get_download(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
 
 /* streaming_pictures.c */
 enum sg_error stream_get_poster(struct sg_request *req, struct sg_response *res) SG_NODISCARD;

@@ -54,11 +54,11 @@ enum sg_error stream_get_poster(struct sg_request *req, struct sg_response *res)
 
 /* ---- the storyboard ---- */
 
-static enum sg_error make_vtt(const struct sg_media_index *index, const struct stream_text *text,
+static enum sg_error make_vtt(const struct sg_asset_entry *e, const struct stream_text *text,
                               struct sg_buf **out)
 {
     (void)text;
-    return sg_storyboard_vtt(index, out);
+    return sg_storyboard_vtt(e->index, out);
 }
 
 static enum sg_error layout(struct sg_request *req, const struct sg_asset_entry *e,

@@ -220,8 +220,11 @@ static enum sg_error respond(struct sg_request *req, struct sg_response *res,
     enum sg_error err = sg_asset_create(fields, &asset);
     if (err != SG_OK)
         return err;
-    struct sg_asset_entry entry = {.asset = asset, .index = index};
-    json_t *body = sg_asset_json(req, &entry);
+    struct sg_asset_entry *entry = NULL;
+    struct sg_rendition_list none = {0};
+    err = sg_asset_entry_create(asset, index, &none, &entry);
+    json_t *body = err == SG_OK ? sg_asset_json(req, entry) : NULL;
+    sg_asset_entry_unref(entry);
     char etag[SG_ETAG_SIZE];
     sg_asset_etag(asset, etag);
     sg_asset_unref(asset);

@@ -198,11 +198,14 @@ enum sg_error sg_rendition_list(struct sg_db_conn *c, const char *asset_id,
         from_row(&st, &list.items[list.n++]);
     }
     enum sg_error err = sg_stmt_close(&st);
-    if (err)
+    if (err) {
         sg_rendition_list_free(&list);
-    else
-        *out = list;
-    return err;
+        return err;
+    }
+    struct sg_rendition *fit = list.n ? realloc(list.items, list.n * sizeof *fit) : NULL;
+    list.items = fit ? fit : list.items;
+    *out = list;
+    return SG_OK;
 }
 
 void sg_rendition_list_free(struct sg_rendition_list *list)

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
+#include "streamgate/media/dash.h"
 #include "streamgate/media/index.h"
 #include "streamgate/media/playlist.h"
 
@@ -20,9 +21,18 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct sg_media_index *index = NULL;
     if (sg_media_index_decode(data, size, &index) != SG_OK)
         return 0;
+    struct sg_media_file file = {.id = "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+                                 .index = sg_media_index_ref(index)};
+    struct sg_presentation *shown = NULL;
+    const struct sg_presentation_params params = {.files = &file, .n_files = 1};
+    if (sg_presentation_create(&params, &shown) != SG_OK)
+        abort();
+    struct sg_buf *manifest = NULL;
+    enum sg_error made = sg_dash_manifest(shown, &manifest);
+    check(made, manifest);
     for (int ts = 0; ts < 2; ts++) {
         struct sg_buf *buf = NULL;
-        enum sg_error err = sg_playlist_master(index, ts, &buf);
+        enum sg_error err = sg_playlist_master(shown, ts, &buf);
         check(err, buf);
         for (uint32_t i = 0; i < index->n_tracks; i++) {
             buf = NULL;
@@ -30,6 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             check(err, buf);
         }
     }
+    sg_presentation_unref(shown);
     void *bytes = NULL;
     size_t len = 0;
     if (sg_media_index_encode(index, &bytes, &len) != SG_OK || len != size)

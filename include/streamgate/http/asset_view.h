@@ -7,17 +7,23 @@
 
 #include "streamgate/http/request.h"
 #include "streamgate/layers/content_cache.h"
-#include "streamgate/media/index.h"
+#include "streamgate/media/presentation.h"
 #include "streamgate/store/asset_store.h"
+#include "streamgate/store/rendition_store.h"
 
-/* An asset with its media index (NULL while there is none): immutable, reference-counted. */
+/* An asset with the media index of its source (NULL while there is none), its renditions and what all of it offers to a player (never NULL): immutable, reference-counted. */
 struct sg_asset_entry {
     _Atomic uint32_t refs;
     struct sg_asset *asset;
     struct sg_media_index *index;
+    struct sg_rendition_list renditions;
+    struct sg_presentation *shows;
 };
+/* Takes its own references of asset and index (may be NULL); takes the list in any case. NO_MEMORY; MEDIA_WORKER: an index cannot be read. */
+enum sg_error sg_asset_entry_create(struct sg_asset *asset, struct sg_media_index *index, struct sg_rendition_list *renditions, struct sg_asset_entry **out) SG_NODISCARD;
 struct sg_asset_entry *sg_asset_entry_ref(struct sg_asset_entry *e);
 void sg_asset_entry_unref(struct sg_asset_entry *e); /* NULL is fine */
+size_t sg_asset_entry_weight(const struct sg_asset_entry *e);
 
 struct sg_asset_cache;
 enum sg_error sg_asset_cache_create(const struct sg_config *config, struct sg_asset_cache **out) SG_NODISCARD;

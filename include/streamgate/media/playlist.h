@@ -5,11 +5,14 @@
 #include <stdbool.h>
 
 #include "streamgate/base/buf.h"
-#include "streamgate/media/index.h"
+#include "streamgate/media/presentation.h"
 
 /* Below /stream/{id}/. fMP4 form: master.m3u8 -> {track}/index.m3u8 -> init.mp4 and seg-{n}.m4s. TS form: master-ts.m3u8 -> {main track}/index-ts.m3u8 -> seg-{n}.ts, n from 0.
- * UNSUPPORTED_MEDIA when the source cannot be packaged in that form. */
-enum sg_error sg_playlist_master(const struct sg_media_index *index, bool ts, struct sg_buf **out) SG_NODISCARD;
+ * UNSUPPORTED_MEDIA when nothing is offered in that form. */
+enum sg_error sg_playlist_master(const struct sg_presentation *p, bool ts, struct sg_buf **out) SG_NODISCARD;
 enum sg_error sg_playlist_media(const struct sg_media_index *index, const struct sg_track *track, bool ts, struct sg_buf **out) SG_NODISCARD;
+/* Of a track that is still being made, in the fMP4 form: an EVENT playlist without an end (4.3.3.5). The track may have no segment yet. */
+struct sg_playlist_growth { uint32_t segment_ms, keyframe_ms; };
+enum sg_error sg_playlist_event(const struct sg_media_index *index, const struct sg_track *track, const struct sg_playlist_growth *growth, struct sg_buf **out) SG_NODISCARD;
 
 #endif

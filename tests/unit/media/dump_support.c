@@ -76,6 +76,7 @@ void dump_render(struct av_worker *worker, const struct sg_render *render, struc
 struct dump {
     struct av_worker *worker;
     struct sg_media_index *index;
+    struct sg_presentation *shown;
     const char *dir;
     int fd;
     uint64_t slowest_ns, total_ns;
@@ -157,15 +158,24 @@ static int dump_track(struct dump *d, const struct sg_track *track, bool ts)
     return status;
 }
 
+static struct sg_presentation *present(struct sg_media_index *index)
+{
+    struct sg_media_file file = {.id = "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+                                 .index = sg_media_index_ref(index)};
+    struct sg_presentation *p = NULL;
+    const struct sg_presentation_params params = {.files = &file, .n_files = 1};
+    return sg_presentation_create(&params, &p) == SG_OK ? p : NULL;
+}
+
 static int dump_all(struct dump *d)
 {
     struct sg_buf *buf = NULL;
-    enum sg_error err = sg_playlist_master(d->index, false, &buf);
+    enum sg_error err = sg_playlist_master(d->shown, false, &buf);
     int status = dump_playlist(d, err, buf, "master.m3u8");
     for (uint32_t i = 0; i < d->index->n_tracks; i++)
         status |= dump_track(d, &d->index->tracks[i], false);
     if (d->index->ts) {
-        err = sg_playlist_master(d->index, true, &buf);
+        err = sg_playlist_master(d->shown, true, &buf);
         status |= dump_playlist(d, err, buf, "master-ts.m3u8");
         status |= dump_track(d, sg_media_index_main(d->index), true);
     }
@@ -200,11 +210,13 @@ int dump_file(const char *path, const char *outdir)
         printf("probe: the index does not decode\n");
     } else {
         mkdir(outdir, 0755);
-        status = dump_all(&d);
+        d.shown = present(d.index);
+        status = d.shown ? dump_all(&d) : 1;
         printf("probe %.1f ms, %u renders: mean %.2f ms, slowest %.2f ms\n", (double)probe_ns / 1e6,
                d.renders, (double)d.total_ns / 1e6 / d.renders, (double)d.slowest_ns / 1e6);
     }
     free(reply.data);
+    sg_presentation_unref(d.shown);
     sg_media_index_unref(d.index);
     av_worker_destroy(&d.worker);
     close(d.fd);

@@ -4,6 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "streamgate/media/dash.h"
+#include "streamgate/media/playlist.h"
+
+#include "support/unit.h"
+
 static void sum_up(struct sg_track *t)
 {
     t->start = t->segments[0].start;
@@ -97,4 +102,33 @@ struct sg_media_index *hand_index_round(const struct sg_media_index *index)
         out = NULL;
     free(bytes);
     return out;
+}
+
+/* The index is no heap object of its own: the reference that is taken is never the last. */
+static struct sg_presentation *present(const struct sg_media_index *index)
+{
+    struct sg_media_index *lent = (struct sg_media_index *)(uintptr_t)index;
+    struct sg_media_file file = {.id = "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+                                 .index = sg_media_index_ref(sg_media_index_ref(lent))};
+    struct sg_presentation *p = NULL;
+    assert_int_equal(
+        sg_presentation_create(&(struct sg_presentation_params){.files = &file, .n_files = 1}, &p),
+        SG_OK);
+    return p;
+}
+
+enum sg_error hand_master(const struct sg_media_index *index, bool ts, struct sg_buf **out)
+{
+    struct sg_presentation *p = present(index);
+    enum sg_error err = sg_playlist_master(p, ts, out);
+    sg_presentation_unref(p);
+    return err;
+}
+
+enum sg_error hand_manifest(const struct sg_media_index *index, struct sg_buf **out)
+{
+    struct sg_presentation *p = present(index);
+    enum sg_error err = sg_dash_manifest(p, out);
+    sg_presentation_unref(p);
+    return err;
 }

@@ -3,7 +3,8 @@
 #ifndef INDEX_SUPPORT_H
 #define INDEX_SUPPORT_H
 
-#include "streamgate/media/index.h"
+#include "streamgate/base/buf.h"
+#include "streamgate/media/presentation.h"
 
 struct hand_index {
     struct sg_media_index index;
@@ -17,5 +18,9 @@ struct hand_index {
 void hand_index_fill(struct hand_index *h, bool two_audio);
 /* Encodes and decodes; NULL when refused. */
 struct sg_media_index *hand_index_round(const struct sg_media_index *index);
+
+/* Of a presentation that offers this index alone, which stays the caller's. */
+enum sg_error hand_master(const struct sg_media_index *index, bool ts, struct sg_buf **out);
+enum sg_error hand_manifest(const struct sg_media_index *index, struct sg_buf **out);
 
 #endif

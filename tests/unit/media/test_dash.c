@@ -65,7 +65,7 @@ static void fill(struct hand_index *h, bool two_audio)
 static char *manifest(const struct sg_media_index *index)
 {
     struct sg_buf *buf = NULL;
-    assert_int_equal(sg_dash_manifest(index, &buf), SG_OK);
+    assert_int_equal(hand_manifest(index, &buf), SG_OK);
     char *text = strndup((const char *)buf->data, buf->len);
     assert_non_null(text);
     assert_int_equal(strlen(text), buf->len);
@@ -100,7 +100,7 @@ static void picture_and_sound(void **state)
     expect(&h.index, HEAD("19.000000", "6.037333", "5.999997") VIDEO_SET("3") AUDIO_SET("1") TAIL);
     h.index.fmp4 = false;
     struct sg_buf *buf = NULL;
-    assert_int_equal(sg_dash_manifest(&h.index, &buf), SG_ERR_UNSUPPORTED_MEDIA);
+    assert_int_equal(hand_manifest(&h.index, &buf), SG_ERR_UNSUPPORTED_MEDIA);
     assert_null(buf);
 }
 
@@ -234,7 +234,7 @@ static void too_early(void **state)
     h.tracks[1].start = h.audio[0].start = -480000;
     expect_part(&h.index, "<S t=\"0\" ");
     h.tracks[1].start = h.audio[0].start = -480001;
-    assert_int_equal(sg_dash_manifest(&h.index, &buf), SG_ERR_UNSUPPORTED_MEDIA);
+    assert_int_equal(hand_manifest(&h.index, &buf), SG_ERR_UNSUPPORTED_MEDIA);
     assert_null(buf);
 }
 

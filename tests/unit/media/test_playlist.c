@@ -26,7 +26,7 @@ static void master_fmp4(void **state)
     hand_index_fill(&h, true);
     /* video: peak 1.2 MB in 6 s = 1600000, average 2 MB in 14.5 s; audio: the tail, 72000 bytes
      * in 4.472 s = 128802 */
-    enum sg_error err = sg_playlist_master(&h.index, false, &buf);
+    enum sg_error err = hand_master(&h.index, false, &buf);
     expect(err, buf,
            "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n"
            "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=\"audio\",LANGUAGE=\"en\",DEFAULT=YES,"
@@ -46,14 +46,14 @@ static void master_ts(void **state)
     struct hand_index h;
     struct sg_buf *buf = NULL;
     hand_index_fill(&h, false);
-    enum sg_error err = sg_playlist_master(&h.index, true, &buf);
+    enum sg_error err = hand_master(&h.index, true, &buf);
     expect(err, buf,
            "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-INDEPENDENT-SEGMENTS\n"
            "#EXT-X-STREAM-INF:BANDWIDTH=1706667,AVERAGE-BANDWIDTH=930527,CODECS=\"avc1.64001f,mp4a."
            "40.2\","
            "RESOLUTION=1280x720,FRAME-RATE=23.976\noriginal/index-ts.m3u8\n");
     h.index.ts = false;
-    assert_int_equal(sg_playlist_master(&h.index, true, &buf), SG_ERR_UNSUPPORTED_MEDIA);
+    assert_int_equal(hand_master(&h.index, true, &buf), SG_ERR_UNSUPPORTED_MEDIA);
     assert_int_equal(sg_playlist_media(&h.index, &h.tracks[0], true, &buf),
                      SG_ERR_UNSUPPORTED_MEDIA);
 }
@@ -103,7 +103,7 @@ static void open_groups(void **state)
     for (unsigned i = 0; i < 6; i++) {
         static const bool tagged[] = {false, false, false, false, true};
         struct sg_buf *buf = NULL;
-        enum sg_error err = i < 2 ? sg_playlist_master(&h.index, i, &buf)
+        enum sg_error err = i < 2 ? hand_master(&h.index, i, &buf)
                                   : sg_playlist_media(&h.index, &h.tracks[i / 4], i % 2, &buf);
         if (i == 5) {
             assert_int_equal(err, SG_ERR_UNSUPPORTED_MEDIA);
@@ -124,7 +124,7 @@ static void audio_only(void **state)
     h.index.tracks = &h.tracks[1];
     h.index.n_tracks = 1;
     assert_ptr_equal(sg_media_index_main(&h.index), &h.tracks[1]);
-    enum sg_error err = sg_playlist_master(&h.index, false, &buf);
+    enum sg_error err = hand_master(&h.index, false, &buf);
     expect(err, buf,
            "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n"
            "#EXT-X-STREAM-INF:BANDWIDTH=128802,AVERAGE-BANDWIDTH=127857,CODECS=\"mp4a.40."
