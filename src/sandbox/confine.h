@@ -2,6 +2,8 @@
 #ifndef STREAMGATE_SANDBOX_CONFINE_H
 #define STREAMGATE_SANDBOX_CONFINE_H
 
+#include <stdbool.h>
+
 #include "streamgate/base/error.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -27,8 +29,9 @@
  * is there and refuses. */
 enum sg_error sg_landlock_deny_all(int *abi) SG_NODISCARD;
 
-/* Loads the system call filter; sendmsg and recvmsg pass for sock only. Errors: NO_MEMORY,
+/* Loads the system call filter; sendmsg and recvmsg pass for sock only;
+ * a task makes and seals no memfd. Errors: NO_MEMORY,
  * FORBIDDEN (the kernel refused). */
-enum sg_error sg_seccomp_load(int sock) SG_NODISCARD;
+enum sg_error sg_seccomp_load(int sock, bool task) SG_NODISCARD;
 
 #endif

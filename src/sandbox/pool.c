@@ -2,7 +2,6 @@
  * are in dispatcher.c. */
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -180,28 +179,6 @@ void sg_media_pool_destroy(struct sg_media_pool **pool)
     free_pool(p);
 }
 
-/* A descriptor of the file for the process: read-only, and with an offset of its own, which dup
- * would share between the daemon and every process that has the file. What cannot be opened again
- * is dup'ed when it is read-only anyway. */
-static enum sg_error open_for_process(int fd, int *out)
-{
-    char path[sizeof("/proc/self/fd/") + 12];
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-    int own = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (own < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
-        return sg_error_from_errno(errno);
-    if (own < 0) {
-        int flags = fcntl(fd, F_GETFL);
-        if (flags < 0 || (flags & O_ACCMODE) != O_RDONLY)
-            return SG_ERR_INVALID;
-        own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-        if (own < 0)
-            return sg_error_from_errno(errno);
-    }
-    *out = own;
-    return SG_OK;
-}
-
 static enum sg_error make_node(const struct sg_media_pool *pool, const struct sg_media_call *call,
                                struct sg_media_node **out)
 {
@@ -223,7 +200,7 @@ static enum sg_error make_node(const struct sg_media_pool *pool, const struct sg
     if (call->payload_len > 0)
         memcpy(node->payload, call->payload, call->payload_len);
     if (call->fd >= 0) {
-        enum sg_error err = open_for_process(call->fd, &node->fd);
+        enum sg_error err = sg_process_source(call->fd, &node->fd);
         if (err != SG_OK) {
             free(node);
             return err;

@@ -105,6 +105,25 @@ enum sg_error sg_process_start(const char *exe, char *const argv[], struct sg_pr
     return SG_OK;
 }
 
+enum sg_error sg_process_source(int fd, int *out)
+{
+    char path[sizeof("/proc/self/fd/") + 12];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+    int own = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    if (own < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+        return sg_error_from_errno(errno);
+    if (own < 0) {
+        int flags = fcntl(fd, F_GETFL);
+        if (flags < 0 || (flags & O_ACCMODE) != O_RDONLY)
+            return SG_ERR_INVALID;
+        own = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+        if (own < 0)
+            return sg_error_from_errno(errno);
+    }
+    *out = own;
+    return SG_OK;
+}
+
 void sg_process_stop(struct sg_process *process, char how[SG_PROCESS_END_SIZE])
 {
     int status = 0;

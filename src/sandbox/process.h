@@ -22,6 +22,10 @@ struct sg_process {
  * and no descriptor above 3. Errors: sg_error_from_errno's. */
 enum sg_error sg_process_start(const char *exe, char *const argv[],
                                struct sg_process *out) SG_NODISCARD;
+/* A descriptor of the file for the process: read-only, and with an offset of its own, which dup
+ * would share between the daemon and every process that has the file. What cannot be opened again
+ * is dup'ed when it is read-only anyway. Errors: sg_error_from_errno's, INVALID. */
+enum sg_error sg_process_source(int fd, int *out) SG_NODISCARD;
 /* Kills, reaps and closes; does nothing to one that was not started. Tells how it ended ("signal
  * 11", "exit 1"), for a log line. */
 #define SG_PROCESS_END_SIZE 32

@@ -15,7 +15,7 @@
  * this process ran out of descriptors, so the two cases are told apart. */
 #define FDS_MAX 253
 
-static_assert(sizeof(struct sg_wire_hello) == 40, "hello has no padding");
+static_assert(sizeof(struct sg_wire_hello) == 48, "hello has no padding");
 static_assert(sizeof(struct sg_wire_call_header) == 32, "call has no padding");
 static_assert(sizeof(struct sg_wire_reply_header) == 48, "reply has no padding");
 static_assert(sizeof(((struct sg_media_answer *)0)->payload) == SG_WIRE_REPLY_PAYLOAD_MAX,
@@ -60,13 +60,16 @@ enum sg_error sg_wire_hello_decode(const void *data, size_t len, size_t n_fds,
         return SG_ERR_MEDIA_WORKER;
     memcpy(&hello, data, sizeof(hello));
     if (hello.magic != SG_WIRE_HELLO_MAGIC || hello.version != SG_WIRE_VERSION ||
-        hello.open_files > UINT32_MAX)
+        hello.open_files > UINT32_MAX || hello.task > 1 ||
+        hello.niceness > (hello.task ? SG_WIRE_NICENESS_MAX : 0))
         return SG_ERR_MEDIA_WORKER;
     *out = (struct sg_sandbox_limits){
         .memory_bytes = hello.memory_bytes,
         .cpu_seconds = hello.cpu_seconds,
         .file_bytes = hello.file_bytes,
         .open_files = (unsigned)hello.open_files,
+        .task = hello.task == 1,
+        .niceness = hello.niceness,
     };
     return SG_OK;
 }
@@ -177,7 +180,8 @@ void sg_wire_message_clean(const char *text, size_t len, char out[SG_MEDIA_MESSA
     out[used] = '\0';
 }
 
-enum sg_error sg_wire_send(int sock, const struct sg_wire_out *out, bool wait)
+enum sg_error sg_wire_send_fds(int sock, const struct sg_wire_out *out, const int *fds,
+                               size_t n_fds, bool wait)
 {
     struct iovec iov[3] = {
         {.iov_base = (void *)(uintptr_t)out->head, .iov_len = out->head_len},
@@ -186,17 +190,18 @@ enum sg_error sg_wire_send(int sock, const struct sg_wire_out *out, bool wait)
     };
     union {
         struct cmsghdr align;
-        char space[CMSG_SPACE(sizeof(int))];
+        char space[CMSG_SPACE(sizeof(int) * SG_WIRE_FDS_MAX)];
     } control = {0};
     struct msghdr msg = {.msg_iov = iov, .msg_iovlen = SG_ARRAY_LEN(iov)};
-    if (out->fd >= 0) {
+    assert(n_fds <= SG_WIRE_FDS_MAX);
+    if (n_fds > 0) {
         msg.msg_control = control.space;
-        msg.msg_controllen = sizeof(control.space);
+        msg.msg_controllen = CMSG_SPACE(sizeof(int) * n_fds);
         struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
         c->cmsg_level = SOL_SOCKET;
         c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &out->fd, sizeof(int));
+        c->cmsg_len = CMSG_LEN(sizeof(int) * n_fds);
+        memcpy(CMSG_DATA(c), fds, sizeof(int) * n_fds);
     }
     ssize_t n;
     do {
@@ -208,9 +213,22 @@ enum sg_error sg_wire_send(int sock, const struct sg_wire_out *out, bool wait)
                                                                       : SG_ERR_IO;
 }
 
-/* Keeps the first descriptor of all control messages, closes the others. */
-static void collect_fds(struct msghdr *msg, struct sg_wire_in *in)
+enum sg_error sg_wire_send(int sock, const struct sg_wire_out *out, bool wait)
 {
+    return sg_wire_send_fds(sock, out, &out->fd, out->fd >= 0 ? 1 : 0, wait);
+}
+
+static void close_all(const int *fds, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        (void)close(fds[i]);
+}
+
+/* Keeps the first max descriptors of all control messages, closes the others; returns how many
+ * came. */
+static size_t collect_fds(struct msghdr *msg, int *fds, size_t max)
+{
+    size_t came = 0;
     for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
         if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
             continue;
@@ -218,51 +236,77 @@ static void collect_fds(struct msghdr *msg, struct sg_wire_in *in)
         for (size_t i = 0; i < n; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
-            if (in->n_fds++ == 0)
-                in->fd = fd;
+            if (came < max)
+                fds[came] = fd;
             else
                 (void)close(fd);
+            came++;
         }
     }
+    return came;
 }
 
-enum sg_error sg_wire_recv(int sock, void *buf, size_t size, bool wait, struct sg_wire_in *out)
+/* One datagram with its descriptors; on error none is left open. */
+static enum sg_error receive(int sock, struct iovec *iov, int flags, int *fds, size_t max_fds,
+                             struct sg_wire_in *out)
 {
     union {
         struct cmsghdr align;
         char space[CMSG_SPACE(sizeof(int) * FDS_MAX)];
     } control;
-    struct iovec iov = {.iov_base = buf, .iov_len = size};
     struct msghdr msg = {
-        .msg_iov = &iov,
+        .msg_iov = iov,
         .msg_iovlen = 1,
         .msg_control = control.space,
         .msg_controllen = sizeof(control.space),
     };
-    struct sg_wire_in in = {.fd = -1};
     enum sg_error err = SG_OK;
     ssize_t n;
     do {
-        n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
+        n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | flags);
     } while (n < 0 && errno == EINTR);
     if (n < 0) {
         if (errno == EAGAIN || errno == EWOULDBLOCK)
             return SG_ERR_UNAVAILABLE;
         return errno == ECONNRESET ? SG_ERR_CANCELLED : SG_ERR_IO;
     }
-    collect_fds(&msg, &in);
+    size_t came = collect_fds(&msg, fds, max_fds);
     if ((msg.msg_flags & MSG_CTRUNC) != 0)
         err = SG_ERR_NO_DESCRIPTORS;
     else if ((msg.msg_flags & MSG_TRUNC) != 0)
         err = SG_ERR_MEDIA_WORKER;
     else if (n == 0) /* end of file; an empty datagram looks the same and gets the same end */
-        err = in.n_fds == 0 ? SG_ERR_CANCELLED : SG_ERR_MEDIA_WORKER;
+        err = came == 0 ? SG_ERR_CANCELLED : SG_ERR_MEDIA_WORKER;
     if (err != SG_OK) {
-        if (in.fd >= 0)
-            (void)close(in.fd);
+        close_all(fds, came < max_fds ? came : max_fds);
         return err;
     }
-    in.len = (size_t)n;
+    *out = (struct sg_wire_in){.len = (size_t)n, .fd = -1, .n_fds = came};
+    return SG_OK;
+}
+
+enum sg_error sg_wire_recv(int sock, void *buf, size_t size, bool wait, struct sg_wire_in *out)
+{
+    struct iovec iov = {.iov_base = buf, .iov_len = size};
+    int fd = -1;
+    enum sg_error err = receive(sock, &iov, wait ? 0 : MSG_DONTWAIT, &fd, 1, out);
+    if (err == SG_OK && out->n_fds > 0)
+        out->fd = fd;
+    return err;
+}
+
+enum sg_error sg_wire_recv_fds(int sock, void *buf, size_t size, int *fds, size_t max_fds,
+                               struct sg_wire_in *out)
+{
+    struct iovec iov = {.iov_base = buf, .iov_len = size};
+    struct sg_wire_in in;
+    enum sg_error err = receive(sock, &iov, 0, fds, max_fds, &in);
+    if (err != SG_OK)
+        return err;
+    if (in.n_fds > max_fds) {
+        close_all(fds, max_fds);
+        return SG_ERR_MEDIA_WORKER;
+    }
     *out = in;
     return SG_OK;
 }

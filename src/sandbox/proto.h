@@ -1,13 +1,16 @@
 /* What the daemon and a media process say to each other: one message a datagram on a SOCK_SEQPACKET
- * pair, at most one descriptor with it (SCM_RIGHTS). Both ends are the same executable on the same
- * machine (/proc/self/exe survives an upgrade), so fields are in native order and there is no
- * version to negotiate. Decoders are strict: every length is exact, unused fields are zero, flags
- * and attached descriptors agree. Pure and thread-safe.
+ * pair, at most one descriptor with it (SCM_RIGHTS; the call of a task has more: task_proto.h).
+ * Both ends are the same executable on the same machine (/proc/self/exe survives an upgrade), so
+ * fields are in native order and there is no version to negotiate. Decoders are strict: every
+ * length is exact, unused fields are zero, flags and attached descriptors agree. Pure and
+ * thread-safe.
  *
- *   daemon -> process   hello   magic version memory cpu file open_files        once, first
- *                       call    magic kind seq op payload_len n_fds zero | payload
- *   process -> daemon   reply   magic err seq body_len cpu_us payload_len message_len n_fds zero |
- * message payload (the first reply, with seq 0 and nothing in it, says that the process is ready)
+ *   daemon -> process
+ *     hello   magic version memory cpu file open_files task niceness   (once, first)
+ *     call    magic kind seq op payload_len n_fds zero | payload
+ *   process -> daemon
+ *     reply   magic err seq body_len cpu_us payload_len message_len n_fds zero | message payload
+ *             (the first, with seq 0 and nothing in it, says that the process is ready)
  */
 #ifndef STREAMGATE_SANDBOX_PROTO_H
 #define STREAMGATE_SANDBOX_PROTO_H
@@ -22,14 +25,18 @@
 #define SG_WIRE_HELLO_MAGIC 0x6c684753u
 #define SG_WIRE_CALL_MAGIC 0x61634753u
 #define SG_WIRE_REPLY_MAGIC 0x70724753u
-#define SG_WIRE_VERSION 1u
+#define SG_WIRE_VERSION 2u
 #define SG_WIRE_REPLY_PAYLOAD_MAX 4096u
+
+#define SG_WIRE_NICENESS_MAX 19u
+#define SG_WIRE_FDS_MAX 64u /* in one message of ours */
 
 enum sg_wire_kind { SG_WIRE_CALL = 1, SG_WIRE_PING = 2 };
 
 struct sg_wire_hello {
     uint32_t magic, version;
     uint64_t memory_bytes, cpu_seconds, file_bytes, open_files;
+    uint32_t task, niceness;
 };
 
 struct sg_wire_call_header {
@@ -101,10 +108,18 @@ struct sg_wire_in {
     int fd;       /* the first descriptor that came, the caller's to close; -1: none */
     size_t n_fds; /* how many came; those after the first are closed already */
 };
+/* The same with n_fds descriptors (at most SG_WIRE_FDS_MAX); out->fd must be -1. */
+enum sg_error sg_wire_send_fds(int sock, const struct sg_wire_out *out, const int *fds,
+                               size_t n_fds, bool wait) SG_NODISCARD;
+
 /* Receives one datagram into buf. Errors: CANCELLED (end of file), UNAVAILABLE (nothing there and
  * !wait), NO_DESCRIPTORS (the datagram was read, but this process has no room for its descriptors),
  * MEDIA_WORKER (empty or longer than size), IO. On error nothing is left open. */
 enum sg_error sg_wire_recv(int sock, void *buf, size_t size, bool wait,
                            struct sg_wire_in *out) SG_NODISCARD;
+/* The same, keeping up to max_fds descriptors in fds; out->n_fds says how many came, and with more
+ * than max_fds all are closed: MEDIA_WORKER. out->fd is -1. Waits. */
+enum sg_error sg_wire_recv_fds(int sock, void *buf, size_t size, int *fds, size_t max_fds,
+                               struct sg_wire_in *out) SG_NODISCARD;
 
 #endif

@@ -4,8 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/ioprio.h>
 #include <locale.h>
 #include <malloc.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,6 +26,11 @@
 /* Each malloc arena reserves 64 MiB of address space, so RLIMIT_AS bounds their number and not the
  * other way round. */
 #define ARENAS_MAX 2
+
+#define TASK_STACK_BYTES ((size_t)2 << 20)
+
+/* Not the idle class, which can wait for ever. */
+#define IOPRIO_LOWEST IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, 7)
 
 /* Everything the C library opens lazily is opened while it still can be. */
 static void warm_up(void)
@@ -114,6 +122,34 @@ static enum sg_error limit_resources(const struct sg_sandbox_limits *limits)
     return err;
 }
 
+/* A task computes for minutes: it takes what the daemon and the pool leave over of CPU and disk. A
+ * kernel or a service manager that refuses costs politeness, not safety. Threads made later
+ * inherit. */
+static void step_back(unsigned niceness)
+{
+    const struct sched_param none = {.sched_priority = 0};
+    if (setpriority(PRIO_PROCESS, 0, (int)niceness) != 0)
+        sg_debug_log("sandbox", "the niceness stays as it is");
+    if (sched_setscheduler(0, SCHED_BATCH, &none) != 0)
+        sg_debug_log("sandbox", "the scheduling policy stays as it is");
+    if (syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_LOWEST) != 0)
+        sg_debug_log("sandbox", "the I/O priority stays as it is");
+}
+
+/* Stacks count as address space whether they are touched or not, and a codec starts dozens of
+ * threads. */
+static enum sg_error limit_stacks(void)
+{
+    pthread_attr_t attr;
+    if (pthread_attr_init(&attr) != 0)
+        return SG_ERR_NO_MEMORY;
+    int rc = pthread_attr_setstacksize(&attr, TASK_STACK_BYTES);
+    if (rc == 0)
+        rc = pthread_setattr_default_np(&attr);
+    (void)pthread_attr_destroy(&attr);
+    return rc == 0 ? SG_OK : SG_ERR_INTERNAL;
+}
+
 static enum sg_error limit_privileges(void)
 {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
@@ -153,6 +189,10 @@ enum sg_error sg_sandbox_enter(int sock, const struct sg_sandbox_limits *limits)
     if (err == SG_OK) {
         step = "limits";
         err = limit_resources(limits);
+        if (err == SG_OK && limits->task) {
+            step_back(limits->niceness);
+            err = limit_stacks();
+        }
     }
     if (err == SG_OK) {
         step = "Landlock";
@@ -162,7 +202,7 @@ enum sg_error sg_sandbox_enter(int sock, const struct sg_sandbox_limits *limits)
         sg_warn_log("sandbox", "this kernel offers no Landlock; seccomp alone confines media");
     if (err == SG_OK) {
         step = "seccomp";
-        err = sg_seccomp_load(sock);
+        err = sg_seccomp_load(sock, limits->task);
     }
     if (err != SG_OK)
         sg_error_log("sandbox", "cannot confine the media process (%s): %s", step,

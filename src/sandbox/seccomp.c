@@ -1,4 +1,4 @@
-/* The media process's system calls. What decoding, memory, threads and the one socket need is
+/* The system calls of a media process. What decoding, memory, threads and the one socket need is
  * allowed, some of it by argument; what only an attacker would call kills; the rest answers EPERM,
  * because libraries probe for things and go on without them. One list serves every build:
  * sanitizers need nothing dangerous beyond it. */
@@ -35,7 +35,6 @@ static const int allowed[] = {
     SCMP_SYS(ftruncate),
     SCMP_SYS(fallocate),
     SCMP_SYS(fadvise64),
-    SCMP_SYS(memfd_create),
     SCMP_SYS(poll),
     SCMP_SYS(ppoll),
     /* memory */
@@ -178,8 +177,7 @@ static int allow_when(scmp_filter_ctx ctx, int call, struct scmp_arg_cmp cmp)
 
 static int add_by_argument(scmp_filter_ctx ctx, int sock)
 {
-    static const int fcntl_commands[] = {F_GETFD,         F_SETFD,     F_GETFL,
-                                         F_DUPFD_CLOEXEC, F_ADD_SEALS, F_GET_SEALS};
+    static const int fcntl_commands[] = {F_GETFD, F_SETFD, F_GETFL, F_DUPFD_CLOEXEC};
     const scmp_datum_t namespaces = (unsigned)CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS |
                                     CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET |
                                     CLONE_NEWTIME;
@@ -218,7 +216,16 @@ static int add_by_argument(scmp_filter_ctx ctx, int sock)
     return rc;
 }
 
-enum sg_error sg_seccomp_load(int sock)
+/* A body is made and sealed here; a task writes to files of the daemon's, which it must not seal.
+ */
+static int add_bodies(scmp_filter_ctx ctx)
+{
+    int rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(memfd_create), 0);
+    rc = rc ? rc : allow_when(ctx, SCMP_SYS(fcntl), equal(1, F_ADD_SEALS));
+    return rc ? rc : allow_when(ctx, SCMP_SYS(fcntl), equal(1, F_GET_SEALS));
+}
+
+enum sg_error sg_seccomp_load(int sock, bool task)
 {
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     if (ctx == NULL)
@@ -229,6 +236,8 @@ enum sg_error sg_seccomp_load(int sock)
     rc = rc ? rc : seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2); /* a tree, not a chain */
     rc = rc ? rc : add_tables(ctx);
     rc = rc ? rc : add_by_argument(ctx, sock);
+    if (!task)
+        rc = rc ? rc : add_bodies(ctx);
     rc = rc ? rc : seccomp_load(ctx);
     seccomp_release(ctx);
     if (rc == 0)

@@ -6,6 +6,7 @@
 #ifndef STREAMGATE_SANDBOX_MEDIA_POOL_H
 #define STREAMGATE_SANDBOX_MEDIA_POOL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -63,7 +64,11 @@ struct sg_media_answer {
     uint8_t payload[4096]; size_t payload_len;
     int body_fd; size_t body_len;            /* -1: none; from sg_worker_body_create, sealed by the loop before sending */
 };
-struct sg_sandbox_limits { uint64_t memory_bytes; uint64_t cpu_seconds; uint64_t file_bytes; unsigned open_files; }; /* 0: as inherited */
+struct sg_sandbox_limits {
+    uint64_t memory_bytes; uint64_t cpu_seconds; uint64_t file_bytes; unsigned open_files; /* 0: as inherited */
+    bool task;         /* one long call of sandbox/media_task.h: below everything that serves, its threads' stacks small; makes no memfd */
+    unsigned niceness; /* of a task, 0 to 19 */
+};
 /* The first message on the socket: what to give sg_sandbox_enter. Errors: CANCELLED (closed), MEDIA_WORKER (something else), IO. */
 enum sg_error sg_worker_receive_limits(int sock, struct sg_sandbox_limits *out) SG_NODISCARD;
 /* Says "ready" to the pool, then serves until the socket closes; returns the exit status. handle runs one request at a time. */

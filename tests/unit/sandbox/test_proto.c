@@ -140,7 +140,17 @@ static void hello_round_trip(void **state)
     assert_int_equal(sg_wire_hello_decode(&hello, sizeof(hello), 1, &limits), SG_ERR_MEDIA_WORKER);
     hello.open_files = UINT64_MAX;
     assert_int_equal(sg_wire_hello_decode(&hello, sizeof(hello), 0, &limits), SG_ERR_MEDIA_WORKER);
-    hello.open_files = 4, hello.version++;
+    assert_false(limits.task);
+    hello.open_files = 4, hello.niceness = 1; /* of a task only */
+    assert_int_equal(sg_wire_hello_decode(&hello, sizeof(hello), 0, &limits), SG_ERR_MEDIA_WORKER);
+    hello.task = 1, hello.niceness = SG_WIRE_NICENESS_MAX;
+    assert_int_equal(sg_wire_hello_decode(&hello, sizeof(hello), 0, &limits), SG_OK);
+    assert_true(limits.task && limits.niceness == SG_WIRE_NICENESS_MAX);
+    hello.niceness++;
+    assert_int_equal(sg_wire_hello_decode(&hello, sizeof(hello), 0, &limits), SG_ERR_MEDIA_WORKER);
+    hello.task = 2, hello.niceness = 0;
+    assert_int_equal(sg_wire_hello_decode(&hello, sizeof(hello), 0, &limits), SG_ERR_MEDIA_WORKER);
+    hello.task = 0, hello.version++;
     assert_int_equal(sg_wire_hello_decode(&hello, sizeof(hello), 0, &limits), SG_ERR_MEDIA_WORKER);
 }
 
