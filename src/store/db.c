@@ -86,6 +86,22 @@ enum sg_error sg_db_write(struct sg_db *db, enum sg_error (*fn)(struct sg_db_con
     return sg_db_writer_run(db->writer, fn, arg);
 }
 
+union watching {
+    const struct sg_db_watch *watch;
+    void *arg;
+};
+
+static enum sg_error set_watch(struct sg_db_conn *c, void *arg)
+{
+    sg_db_conn_watch(c, ((union watching){.arg = arg}).watch);
+    return SG_OK;
+}
+
+enum sg_error sg_db_watch(struct sg_db *db, const struct sg_db_watch *watch)
+{
+    return sg_db_write(db, set_watch, ((union watching){.watch = watch}).arg);
+}
+
 static struct sg_db_conn *take_reader(struct sg_db *db)
 {
     pthread_mutex_lock(&db->lock);

@@ -127,6 +127,29 @@ void sg_db_conn_close(struct sg_db_conn **conn)
     *conn = NULL;
 }
 
+static void on_row(void *arg, int op, const char *database, const char *table, sqlite3_int64 row)
+{
+    struct sg_db_conn *c = arg;
+    (void)op, (void)database, (void)row;
+    if (!c->touched && strcmp(table, c->watch->table) == 0)
+        c->touched = true;
+}
+
+void sg_db_conn_watch(struct sg_db_conn *c, const struct sg_db_watch *watch)
+{
+    c->watch = watch;
+    c->touched = false;
+    sqlite3_update_hook(c->handle, watch ? on_row : NULL, c);
+}
+
+void sg_db_conn_tell(struct sg_db_conn *c)
+{
+    if (!c->touched)
+        return;
+    c->touched = false;
+    c->watch->changed(c->watch->arg);
+}
+
 bool sg_db_conn_in_transaction(struct sg_db_conn *c)
 {
     return !sqlite3_get_autocommit(c->handle);

@@ -21,6 +21,8 @@ struct sg_db_conn {
         sqlite3_stmt *stmt;
     } cache[SG_DB_STATEMENTS];
     unsigned next_victim;
+    const struct sg_db_watch *watch; /* the writer's connection: who is told, or NULL */
+    bool touched;                    /* the watched table, since somebody was told */
 };
 
 enum sg_db_role { SG_DB_WRITER, SG_DB_READER };
@@ -33,6 +35,10 @@ void sg_db_conn_close(struct sg_db_conn **conn);
 enum sg_error sg_db_conn_error(struct sg_db_conn *c, int rc) SG_NODISCARD;
 /* Runs one statement without parameters and rows; sql is a literal and cached. */
 enum sg_error sg_db_conn_run(struct sg_db_conn *c, const char *sql) SG_NODISCARD;
+/* Who watches this connection's writes from now on, or NULL. */
+void sg_db_conn_watch(struct sg_db_conn *c, const struct sg_db_watch *watch);
+/* After a commit. What a rolled back closure wrote may be told too. */
+void sg_db_conn_tell(struct sg_db_conn *c);
 /* False once SQLite has rolled the transaction back by itself (full disk, I/O error). */
 bool sg_db_conn_in_transaction(struct sg_db_conn *c);
 

@@ -139,6 +139,8 @@ static struct write_request *run_transaction(struct sg_db_writer *w, struct writ
     enum sg_error trouble = err || n ? err : find_trouble(first);
     if (trouble || n) /* a group in which nothing was written proves nothing about the disk */
         atomic_store(&w->last, (int)trouble);
+    if (!err)
+        sg_db_conn_tell(w->conn);
     if (!err && n) {
         sg_metric_add(SG_METRIC_DB_COMMITS, 0, 1);
         sg_metric_add(SG_METRIC_DB_WRITES, 0, n);

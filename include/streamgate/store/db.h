@@ -27,6 +27,11 @@ enum sg_error sg_db_write(struct sg_db *db, enum sg_error (*fn)(struct sg_db_con
 /* Runs fn on a reader connection inside one snapshot. */
 enum sg_error sg_db_read(struct sg_db *db, enum sg_error (*fn)(struct sg_db_conn *c, void *arg), void *arg) SG_NODISCARD;
 
+/* Tells that rows were written to a table, by whatever means (triggers too): once for a commit, after it, on the writer's thread, so changed must be quick and must not use the
+ * database. One watcher; NULL ends it, and when that returns changed is not called any more. The watch stays the caller's, table and all, for as long. */
+struct sg_db_watch { const char *table; void (*changed)(void *arg); void *arg; };
+enum sg_error sg_db_watch(struct sg_db *db, const struct sg_db_watch *watch) SG_NODISCARD;
+
 /* A number that changes when keys or users change, by this process or another (the command line): a trigger keeps it. Reads one row. */
 enum sg_error sg_db_identity_generation(struct sg_db *db, uint64_t *out) SG_NODISCARD;
 /* Cheap self-test for readiness: a read and the writer's last result. */
