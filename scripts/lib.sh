@@ -14,7 +14,7 @@ die() {
 }
 
 BUILD_PACKAGES="gcc cmake:cmake ninja:ninja-build pkg-config:pkg-config libc6-dev libmicrohttpd-dev
-    libjansson-dev libavformat-dev libavcodec-dev libavutil-dev libswscale-dev libsqlite3-dev libssl-dev
+    libjansson-dev libavformat-dev libavcodec-dev libavfilter-dev libavutil-dev libswscale-dev libswresample-dev libsqlite3-dev libssl-dev
     libinih-dev libseccomp-dev libsystemd-dev libcurl4-openssl-dev libcmocka-dev"
 RUN_PACKAGES="ffmpeg:ffmpeg curl:curl python3:python3 ca-certificates"
 LINT_PACKAGES="clang:clang clang-format:clang-format nm:binutils systemd-analyze:systemd"

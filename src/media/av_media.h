@@ -135,6 +135,8 @@ enum sg_error sgav_codec_open(const AVStream *stream, uint64_t max_pixels,
 enum sg_error sgav_probe_track(struct sgav_source *source, AVStream *stream,
                                const struct sg_media_limits *limits, struct sg_track *track,
                                char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+/* Language and title, as a playlist can say them. */
+void sgav_probe_texts(const AVStream *stream, struct sg_track *track);
 /* Degrees clockwise, a multiple of 90. */
 uint16_t sgav_rotation_of(const AVStream *stream);
 AVRational sgav_sar_of(const AVStream *stream, const AVCodecContext *decoder);

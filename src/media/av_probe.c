@@ -53,6 +53,12 @@ static void fill_title(const AVStream *stream, struct sg_track *track)
     track->title[len] = 0;
 }
 
+void sgav_probe_texts(const AVStream *stream, struct sg_track *track)
+{
+    fill_language(stream, track);
+    fill_title(stream, track);
+}
+
 uint16_t sgav_rotation_of(const AVStream *stream)
 {
     const uint8_t *matrix = av_stream_get_side_data(stream, AV_PKT_DATA_DISPLAYMATRIX, NULL);
