@@ -1,171 +1,199 @@
+/* See transcode_support.h. */
 #include "transcode_support.h"
 
-#include <fcntl.h>
-#include <libavutil/log.h>
+#include <poll.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
-#include "av_transcode.h"
+#include "streamgate/sandbox/media_task.h"
+
 #include "support/unit.h"
 
-const struct sg_media_limits transcode_limits = {
-    .max_pixels = UINT64_C(8192) * 4320,
-    .max_duration_ms = UINT64_C(3600) * 1000,
-    .max_frames = 200000,
-    .max_streams = 32,
-    .max_body_bytes = 64 << 20,
-    .segment_ms = 2000,
-};
+enum { SOCK = 3 };
 
-void transcode_begin(struct transcode_run *run)
-{
-    *run = (struct transcode_run){.plan = {.fd = -1,
-                                           .limits = &transcode_limits,
-                                           .keyframe_ms = 1000,
-                                           .threads = 1,
-                                           .preset = "ultrafast"}};
-    snprintf(run->dir, sizeof(run->dir), "/tmp/sg-transcode-XXXXXX");
-    assert_non_null(mkdtemp(run->dir));
-    av_log_set_level(AV_LOG_QUIET);
-}
+static const struct sg_media_limits limits = {.max_pixels = 1000000,
+                                              .max_duration_ms = 2000000,
+                                              .max_frames = 3000000,
+                                              .max_streams = 4,
+                                              .max_body_bytes = 5000000,
+                                              .segment_ms = 6000};
 
-void transcode_clip(struct transcode_run *run, const char *ext, const char *args)
+static int make_file(void)
 {
-    char command[2048], path[128];
-    snprintf(path, sizeof(path), "%s/clip.%s", run->dir, ext);
-    snprintf(command, sizeof(command), "ffmpeg -nostdin -v error -y %s %s", args, path);
-    assert_int_equal(system(command), 0);
-    run->plan.fd = open(path, O_RDONLY | O_CLOEXEC);
-    assert_true(run->plan.fd >= 0);
-}
-
-static int create(const char *path)
-{
-    int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    int fd = memfd_create("transcode", MFD_CLOEXEC);
     assert_true(fd >= 0);
     return fd;
 }
 
-struct sg_transcode_output *transcode_add(struct transcode_run *run, uint32_t w, uint32_t h)
+void hand_plan_open(struct hand_plan *h)
 {
-    uint32_t n = run->plan.n_outputs++;
-    struct sg_transcode_output *o = &run->plan.outputs[n];
-    snprintf(run->paths[n], sizeof(run->paths[n]), "%s/out-%u.mp4", run->dir, n);
-    *o =
-        (struct sg_transcode_output){.video = w ? SG_TRANSCODE_VIDEO_H264 : SG_TRANSCODE_VIDEO_NONE,
-                                     .width = w,
-                                     .height = h,
-                                     .crf = 23,
-                                     .fd = create(run->paths[n]),
-                                     .live_fd = -1};
-    return o;
+    for (size_t i = 0; i < SG_ARRAY_LEN(h->fds); i++)
+        h->fds[i] = make_file();
+    h->t = (struct sg_transcode){
+        .fd = h->fds[0],
+        .limits = &limits,
+        .keyframe_ms = 2000,
+        .threads = HAND_GOOD,
+        .preset = "veryfast",
+        .n_outputs = 2,
+        .outputs = {{.video = SG_TRANSCODE_VIDEO_H264,
+                     .video_stream = 1,
+                     .width = 1280,
+                     .height = 720,
+                     .bitrate = 2500000,
+                     .n_audios = 2,
+                     .audios = {{.stream = 2, .channels = 2, .bitrate = 128000},
+                                {.stream = 3, .copy = true}},
+                     .fd = h->fds[1],
+                     .live_fd = h->fds[2]},
+                    {.n_audios = 1,
+                     .audios = {{.stream = 2, .copy = true}},
+                     .fd = h->fds[3],
+                     .live_fd = -1}},
+    };
+    assert_int_equal(write(h->fds[0], "source", 6), 6);
 }
 
-void transcode_add_sound(struct sg_transcode_output *o, uint32_t stream)
+void hand_plan_close(struct hand_plan *h)
 {
-    o->audios[o->n_audios++] =
-        (struct sg_transcode_audio){.stream = stream, .channels = 2, .bitrate = 128000};
+    for (size_t i = 0; i < SG_ARRAY_LEN(h->fds); i++)
+        (void)close(h->fds[i]);
 }
 
-void transcode_live(struct transcode_run *run, struct sg_transcode_output *o)
+static int grow(const struct sg_transcode *t)
 {
-    snprintf(run->live, sizeof(run->live), "%s/live", run->dir);
-    o->live_fd = create(run->live);
+    struct sg_transcode_result result = hand_result();
+    off_t live = HAND_INIT_BYTES + HAND_SEGMENTS * HAND_SEGMENT_BYTES;
+    if (ftruncate(t->outputs[0].live_fd, live) != 0)
+        return -1;
+    for (uint32_t i = 0; i < t->n_outputs; i++)
+        if (ftruncate(t->outputs[i].fd, (off_t)result.bytes[i]) != 0)
+            return -1;
+    return 0;
 }
 
-static void see(void *arg, const struct sg_transcode_event *e)
+void hand_plan_grow(struct hand_plan *h)
 {
-    struct transcode_seen *seen = arg;
-    if (e->kind == SG_TRANSCODE_PROGRESS) {
-        assert_true(e->frames >= seen->last_frames);
-        seen->last_frames = e->frames;
-        seen->progress++;
-    } else if (e->kind == SG_TRANSCODE_LIVE_TRACK) {
-        assert_int_equal(seen->tracks++, 0);
-        seen->track = *e;
-    } else {
-        assert_int_equal(seen->tracks, 1);
-        assert_true(seen->segments < SEGMENTS_MAX);
-        seen->segment[seen->segments++] = *e;
+    assert_int_equal(grow(&h->t), 0);
+}
+
+struct sg_transcode_event hand_track(void)
+{
+    return (struct sg_transcode_event){
+        .kind = SG_TRANSCODE_LIVE_TRACK,
+        .bytes = HAND_INIT_BYTES,
+        .track = {.kind = SG_TRACK_VIDEO,
+                  .codec = SG_CODEC_H264,
+                  .codec_name = "h264",
+                  .codecs = "avc1.64001f",
+                  .language = "und",
+                  .title = "Caf\xc3\xa9",
+                  .timescale = 90000,
+                  .width = 1280,
+                  .height = 720,
+                  .display_width = 1280,
+                  .display_height = 720,
+                  .sar_num = 1,
+                  .sar_den = 1,
+                  .fps_num = 25,
+                  .fps_den = 1},
+    };
+}
+
+struct sg_transcode_event hand_segment(uint32_t number)
+{
+    return (struct sg_transcode_event){
+        .kind = SG_TRANSCODE_LIVE_SEGMENT,
+        .offset = HAND_INIT_BYTES + (uint64_t)number * HAND_SEGMENT_BYTES,
+        .segment = {.start = -3000 + (int64_t)number * 540000,
+                    .duration = 540000,
+                    .bytes_fmp4 = HAND_SEGMENT_BYTES,
+                    .samples = 150},
+    };
+}
+
+struct sg_transcode_result hand_result(void)
+{
+    return (struct sg_transcode_result){
+        .video = {{.frames = 450, .start_us = -33333, .end_us = 17966667}},
+        .decoded = 451,
+        .bytes = {5000, 600},
+    };
+}
+
+/* ---- the process ---- */
+
+static enum sg_error tell(const struct sg_transcode_event *e)
+{
+    uint8_t bytes[TRANSCODE_EVENT_MAX];
+    size_t len = 0;
+    enum sg_error err = transcode_event_encode(e, bytes, &len);
+    if (!err)
+        sg_media_task_tell(SOCK, bytes, len);
+    return err;
+}
+
+static enum sg_error tell_all(uint32_t segments)
+{
+    struct sg_transcode_event progress = {.kind = SG_TRANSCODE_PROGRESS, .frames = 150};
+    struct sg_transcode_event track = hand_track();
+    enum sg_error err = tell(&track);
+    for (uint32_t i = 0; !err && i < segments; i++) {
+        struct sg_transcode_event segment = hand_segment(i);
+        progress.done_us += 6000000;
+        err = tell(&progress);
+        if (!err)
+            err = tell(&segment);
     }
+    return err;
 }
 
-void transcode_go(struct transcode_run *run)
+static void hang(void)
 {
-    struct sgav_transcode_sink sink = {see, &run->seen};
-    run->err = sgav_transcode(&run->plan, &sink, &run->result, run->why);
+    for (;;)
+        (void)poll(NULL, 0, -1);
 }
 
-void transcode_end(struct transcode_run *run)
+static enum sg_error carry_out(const struct transcode_plan *plan, struct sg_media_task_answer *an)
 {
-    char command[128];
-    for (uint32_t i = 0; i < run->plan.n_outputs; i++) {
-        close(run->plan.outputs[i].fd);
-        if (run->plan.outputs[i].live_fd >= 0)
-            close(run->plan.outputs[i].live_fd);
+    struct sg_transcode_result result = hand_result();
+    enum hand_scenario scenario = (enum hand_scenario)plan->t.threads;
+    if (scenario == HAND_NO_SPACE || scenario == HAND_INTERNAL) {
+        (void)snprintf(an->message, sizeof(an->message), "No space for the file");
+        return scenario == HAND_NO_SPACE ? SG_ERR_NO_SPACE : SG_ERR_INTERNAL;
     }
-    close(run->plan.fd);
-    snprintf(command, sizeof(command), "rm -r %s", run->dir);
-    assert_int_equal(system(command), 0);
+    if (scenario == HAND_GARBAGE)
+        sg_media_task_tell(SOCK, "garbage", 7);
+    if (grow(&plan->t))
+        return SG_ERR_IO;
+    enum sg_error err = tell_all(scenario == HAND_FAR_SEGMENT ? HAND_SEGMENTS + 1 : HAND_SEGMENTS);
+    if (scenario == HAND_HANG)
+        hang();
+    if (scenario == HAND_WRONG_SIZE)
+        result.bytes[1]++;
+    if (!err)
+        err = transcode_result_encode(&plan->t, &result, an->payload, &an->payload_len);
+    return err;
 }
 
-/* What the command prints, lines joined by ','. */
-static char *output_of(const char *command)
+static enum sg_error handle(void *ctx, const struct sg_media_task_view *call,
+                            struct sg_media_task_answer *an)
 {
-    size_t len = 0, cap = 1 << 20;
-    char *text = malloc(cap);
-    FILE *f = popen(command, "r");
-    assert_non_null(text);
-    assert_non_null(f);
-    len = fread(text, 1, cap - 1, f);
-    assert_int_equal(pclose(f), 0);
-    while (len && text[len - 1] == '\n')
-        len--;
-    text[len] = 0;
-    for (size_t i = 0; i < len; i++)
-        if (text[i] == '\n')
-            text[i] = ',';
-    return text;
+    struct transcode_plan plan;
+    (void)ctx;
+    enum sg_error err = transcode_plan_decode(
+        (struct transcode_bytes){call->payload, call->payload_len}, call->fds, call->n_fds, &plan);
+    return err ? err : carry_out(&plan, an);
 }
 
-char *transcode_probe(const char *path, const char *args, const char *entries)
+int transcode_worker_main(int argc, char **argv)
 {
-    char command[512];
-    snprintf(command, sizeof(command), "ffprobe -v error %s -show_entries %s -of csv=p=0 %s", args,
-             entries, path);
-    return output_of(command);
-}
-
-unsigned transcode_times(const char *path, bool keys_only, double *out, unsigned max)
-{
-    char *text = transcode_probe(
-        path, keys_only ? "-select_streams v -skip_frame nokey" : "-select_streams v",
-        "frame=pts_time");
-    unsigned n = 0;
-    for (char *at = text; *at && n < max;) {
-        char *end;
-        double t = strtod(at, &end);
-        if (end == at) {
-            at++; /* side data leaves empty fields */
-            continue;
-        }
-        out[n++] = t;
-        at = end;
-    }
-    free(text);
-    return n;
-}
-
-double transcode_ssim(const char *path, const char *reference, const char *filter)
-{
-    char command[1024];
-    snprintf(
-        command, sizeof(command),
-        "ffmpeg -nostdin -v info -i %s -i %s -lavfi '[1:v]%s[r];[0:v][r]ssim' -f null - 2>&1 | "
-        "grep -o 'All:[0-9.]*' | cut -d: -f2",
-        path, reference, filter);
-    char *text = output_of(command);
-    double ssim = atof(text);
-    free(text);
-    return ssim;
+    struct sg_sandbox_limits got;
+    if (argc != 2 || strcmp(argv[1], TRANSCODE_TEST_ARG) != 0)
+        return -1;
+    if (sg_worker_receive_limits(SOCK, &got) || !got.task || sg_sandbox_enter(SOCK, &got))
+        return 11;
+    return sg_media_task_serve(SOCK, handle, NULL);
 }

@@ -1,50 +1,40 @@
-/* Plans carried out in this process, and what ffprobe says of the files. */
-#ifndef TRANSCODE_SUPPORT_H
-#define TRANSCODE_SUPPORT_H
+/* A plan and what a process would tell of it; and a process that tells it, sandboxed as the real
+ * one. */
+#ifndef STREAMGATE_TESTS_MEDIA_TRANSCODE_SUPPORT_H
+#define STREAMGATE_TESTS_MEDIA_TRANSCODE_SUPPORT_H
 
-#include "streamgate/media/transcode.h"
+#include "transcode_wire.h"
 
-enum { SEGMENTS_MAX = 64 };
+#define TRANSCODE_TEST_ARG "transcode-test"
 
-/* What was told while a plan was carried out. */
-struct transcode_seen {
-    unsigned progress, tracks, segments;
-    uint64_t last_frames;
-    struct sg_transcode_event track, segment[SEGMENTS_MAX];
+enum { HAND_INIT_BYTES = 700, HAND_SEGMENT_BYTES = 1000, HAND_SEGMENTS = 3 };
+
+/* What the process makes of a plan; passed in the plan's `threads`. */
+enum hand_scenario {
+    HAND_GOOD = 1,
+    HAND_HANG,
+    HAND_NO_SPACE,
+    HAND_INTERNAL,
+    HAND_FAR_SEGMENT, /* not in its file */
+    HAND_WRONG_SIZE,  /* in the result */
+    HAND_GARBAGE,
 };
 
-struct transcode_run {
-    struct sg_transcode plan;
-    struct sg_transcode_result result;
-    struct transcode_seen seen;
-    enum sg_error err;
-    char why[SG_MEDIA_MESSAGE_MAX];
-    char dir[64];
-    char paths[4][128]; /* of the outputs */
-    char live[128];
+/* Two outputs: H.264 with its live file, and a sound copied. Files are memfds. */
+struct hand_plan {
+    struct sg_transcode t;
+    int fds[4];
 };
+void hand_plan_open(struct hand_plan *h);
+void hand_plan_close(struct hand_plan *h);
+/* Gives the files the sizes that the events and the result below tell of. */
+void hand_plan_grow(struct hand_plan *h);
 
-extern const struct sg_media_limits transcode_limits;
+struct sg_transcode_event hand_track(void);
+struct sg_transcode_event hand_segment(uint32_t number);
+struct sg_transcode_result hand_result(void);
 
-/* A new folder; the plan has the limits, 2 s, one thread, ultrafast. */
-void transcode_begin(struct transcode_run *run);
-/* Makes `clip.<ext>` in the folder by the ffmpeg program, and has the plan read it. */
-void transcode_clip(struct transcode_run *run, const char *ext, const char *args);
-/* Another output: H.264 of stream 0, constant quality. */
-struct sg_transcode_output *transcode_add(struct transcode_run *run, uint32_t w, uint32_t h);
-/* AAC of this stream, stereo. */
-void transcode_add_sound(struct sg_transcode_output *o, uint32_t stream);
-void transcode_live(struct transcode_run *run, struct sg_transcode_output *o);
-void transcode_go(struct transcode_run *run);
-/* Closes what is open and removes the folder. */
-void transcode_end(struct transcode_run *run);
-
-/* One value of ffprobe's, e.g. "-select_streams v", "stream=width"; malloc'ed, its lines joined by
- * ','. */
-char *transcode_probe(const char *path, const char *args, const char *entries);
-/* Shown pictures as ffmpeg decodes them: their times in seconds. Returns how many. */
-unsigned transcode_times(const char *path, bool keys_only, double *out, unsigned max);
-/* Of two films' pictures, by ffmpeg's filter, the second scaled by `filter` first. */
-double transcode_ssim(const char *path, const char *reference, const char *filter);
+/* Runs the process when argv says so; otherwise -1. */
+int transcode_worker_main(int argc, char **argv);
 
 #endif
