@@ -1,9 +1,12 @@
-/* Every allocation of creating a pool and submitting a call fails once: an error comes back and
- * nothing is left. */
+/* Every allocation of creating a pool, submitting a call and running a task fails once: an error
+ * comes back and nothing is left. */
 #include <stdlib.h>
+
+#include "streamgate/sandbox/media_task.h"
 
 #include "confine.h"
 #include "pool_support.h"
+#include "task_support.h"
 
 #ifndef SG_UNDER_SANITIZER
 /* The C library's own; the names below replace its public ones in this program. */
@@ -82,14 +85,48 @@ static void submission_survives_a_failure(void **state)
     sg_media_pool_destroy(&pool);
 }
 
+static enum sg_error ignore_event(void *arg, const void *payload, size_t len)
+{
+    (void)arg, (void)payload, (void)len;
+    return SG_OK;
+}
+
+static void a_task_survives_each_failure(void **state)
+{
+    static const char *const argv[] = {"unit", TASK_SERVED, NULL};
+    const uint8_t payload[] = {TASK_COUNT, 2, 0, 0, 0};
+    const struct sg_media_task task = {.argv = argv,
+                                       .timeout_ms = 20000,
+                                       .stall_ms = 20000,
+                                       .stop_fd = -1,
+                                       .payload = payload,
+                                       .payload_len = sizeof(payload),
+                                       .event = ignore_event};
+    struct sg_media_task_answer answer;
+    unsigned before = count_fds(), failures = 0;
+    (void)state;
+    for (unsigned nth = 1; nth <= 10; nth++) {
+        fail_at = nth;
+        enum sg_error err = sg_media_task_run(&task, &answer);
+        fail_at = 0;
+        failures += err != SG_OK ? 1 : 0;
+        assert_true(err == SG_OK || err == SG_ERR_NO_MEMORY);
+        assert_int_equal(count_fds(), before);
+    }
+    assert_true(failures >= 1); /* what the run is kept in */
+}
+
 int main(int argc, char **argv)
 {
     int status = worker_main(argc, argv);
+    if (status < 0)
+        status = task_worker_main(argc, argv);
     if (status >= 0)
         return status;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(creation_survives_each_failure),
         cmocka_unit_test(submission_survives_a_failure),
+        cmocka_unit_test(a_task_survives_each_failure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
