@@ -6,9 +6,16 @@
 
 #include "av_media.h"
 
-/* Every decoder that may ever be opened here. */
+/* Every decoder that may ever be opened here: of what can be packaged, then of what can be
+ * transcoded. */
 static const char WHITELIST[] =
-    "h264,hevc,libdav1d,av1,aac,opus,libopus,mp3,mp3float,ac3,eac3,flac";
+    "h264,hevc,libdav1d,av1,aac,opus,libopus,mp3,mp3float,ac3,eac3,flac,"
+    "vp8,vp9,mpeg1video,mpeg2video,mpeg4,msmpeg4v2,msmpeg4,h263,flv,vp6,vp6f,theora,prores,mjpeg,"
+    "dnxhd,wmv1,wmv2,dvvideo,ffv1,huffyuv,ffvhuff,rawvideo,"
+    "aac_latm,mp2,mp2float,dca,truehd,alac,vorbis,speex,amrnb,amrwb,adpcm_ms,adpcm_ima_wav,"
+    "adpcm_ima_qt,adpcm_swf,nellymoser,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,"
+    "pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_alaw,pcm_mulaw,pcm_dvd,"
+    "pcm_bluray";
 
 enum sg_codec sgav_codec_of(enum AVCodecID id)
 {
@@ -39,6 +46,26 @@ enum sg_codec sgav_codec_of(enum AVCodecID id)
 const char *sgav_codec_whitelist(void)
 {
     return WHITELIST;
+}
+
+static const AVCodec *find_decoder(enum AVCodecID id)
+{
+    const AVCodec *codec = NULL;
+    if (id == AV_CODEC_ID_AV1)
+        codec = avcodec_find_decoder_by_name("libdav1d");
+    return codec ? codec : avcodec_find_decoder(id);
+}
+
+bool sgav_codec_decodable(enum AVCodecID id)
+{
+    const AVCodec *codec = find_decoder(id);
+    size_t n = codec ? strlen(codec->name) : 0;
+    for (const char *at = WHITELIST; n && at; at = strchr(at, ',')) {
+        at += *at == ',';
+        if (strncmp(at, codec->name, n) == 0 && (at[n] == ',' || !at[n]))
+            return true;
+    }
+    return false;
 }
 
 /* ISO/IEC 14496-15 5.3.3: profile, constraint flags and level of avcC, which must carry a sequence
@@ -123,11 +150,7 @@ enum sg_error sgav_codec_string(const AVCodecParameters *par, char *out, size_t 
 
 enum sg_error sgav_codec_open(const AVStream *stream, uint64_t max_pixels, AVCodecContext **out)
 {
-    const AVCodec *codec = NULL;
-    if (stream->codecpar->codec_id == AV_CODEC_ID_AV1)
-        codec = avcodec_find_decoder_by_name("libdav1d");
-    if (!codec)
-        codec = avcodec_find_decoder(stream->codecpar->codec_id);
+    const AVCodec *codec = find_decoder(stream->codecpar->codec_id);
     AVCodecContext *c = codec ? avcodec_alloc_context3(codec) : NULL;
     if (!c)
         return codec ? SG_ERR_NO_MEMORY : SG_ERR_UNSUPPORTED_MEDIA;

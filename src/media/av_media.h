@@ -30,7 +30,9 @@ void sgav_reader_close(AVIOContext **io);
 void sgav_reader_skim(struct sgav_reader *reader, AVIOContext *io, bool on);
 
 /* av_sniff.c: what the bytes are, without libav. */
+struct sgav_container;
 struct iso_scan {
+    const struct sgav_container *container; /* NULL: MP4 or MOV, of which the rest speaks */
     bool fragmented, quicktime;
     bool plain; /* nothing at the top but one moov and boxes that say nothing of samples */
     int64_t moov_pos, moov_len; /* with its header */
@@ -45,6 +47,7 @@ struct sgav_source {
     struct sgav_reader reader;
     AVIOContext *io;
     AVFormatContext *fmt;
+    const struct sgav_container *container; /* other than MP4 and MOV; else NULL */
     struct iso_scan iso;
     struct iso_movie *movie;
     struct iso_track **tracks; /* of each stream; NULL: none. With a movie. */
@@ -69,6 +72,13 @@ void sgav_plain_set_delay(const struct sgav_source *source, AVStream *stream);
 enum sg_error sgav_demuxer_open(struct sgav_source *source, const struct sg_media_limits *limits,
                                 char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
 void sgav_demuxer_close(struct sgav_source *source);
+
+/* av_foreign.c: opens a container that is not packaged: its streams' parameters and its duration
+ * are known then, but no sample of it. UNPROCESSABLE, TOO_LARGE, NO_MEMORY. */
+enum sg_error sgav_foreign_open(struct sgav_source *source, const struct sg_media_limits *limits,
+                                char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+/* Where the file begins on the stream's own clock. */
+int64_t sgav_start_of(const struct sgav_source *source, const AVStream *stream);
 
 /* av_walk.c: the samples of a stream in decode order, whoever read the tables. Times are in the
  * stream's time base. */
@@ -116,13 +126,16 @@ enum sg_error sgav_walk_open(struct sgav_walk *walk, struct sgav_source *source,
 enum sg_error sgav_walk_next(struct sgav_walk *walk, struct sgav_sample *out) SG_NODISCARD;
 void sgav_walk_close(struct sgav_walk *walk);
 /* Packets with their bytes, for a decoder, from the key frame at or before pts (when there is one)
- * on. NOT_FOUND at the end. The packet is unreferenced first. */
+ * on; in a container other than MP4 and MOV perhaps from elsewhere, and not from a key frame.
+ * NOT_FOUND at the end. The packet is unreferenced first. */
 enum sg_error sgav_read_from(struct sgav_walk *walk, struct sgav_source *source,
                              const AVStream *stream, int64_t pts) SG_NODISCARD;
 enum sg_error sgav_read_next(struct sgav_walk *walk, AVPacket *packet) SG_NODISCARD;
 
 /* av_codec.c */
 enum sg_codec sgav_codec_of(enum AVCodecID id);
+/* A decoder for it is there, and on our list. */
+bool sgav_codec_decodable(enum AVCodecID id);
 const char *sgav_codec_whitelist(void);
 /* RFC 6381 name. UNSUPPORTED_MEDIA when the parameters do not suffice to play the stream. */
 enum sg_error sgav_codec_string(const AVCodecParameters *par, char *out, size_t size) SG_NODISCARD;
@@ -131,10 +144,10 @@ enum sg_error sgav_codec_string(const AVCodecParameters *par, char *out, size_t 
 enum sg_error sgav_codec_open(const AVStream *stream, uint64_t max_pixels,
                               AVCodecContext **out) SG_NODISCARD;
 
-/* av_probe.c: fills all of the track that needs no pass over the samples. */
-enum sg_error sgav_probe_track(struct sgav_source *source, AVStream *stream,
-                               const struct sg_media_limits *limits, struct sg_track *track,
-                               char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+/* av_copyable.c: see sg_track. */
+bool sgav_copyable(const struct sgav_source *source, const AVStream *stream);
+
+/* av_probe.c */
 /* Language and title, as a playlist can say them. */
 void sgav_probe_texts(const AVStream *stream, struct sg_track *track);
 /* Degrees clockwise, a multiple of 90. */

@@ -1,6 +1,6 @@
-/* Opens a file for the demuxer, hardened (docs/SECURITY.md): the mov demuxer by force, no name, no
- * protocol, no second file, no external track references. What the sample tables claim is held
- * against the size of the file and the limits before anything else runs. */
+/* Opens a file for the demuxer, hardened (docs/SECURITY.md): the one demuxer its bytes ask for by
+ * force, no name, no protocol, no second file, no external track references. What the sample tables
+ * claim is held against the size of the file and the limits before anything else runs. */
 #include <errno.h>
 #include <libavutil/opt.h>
 #include <stdarg.h>
@@ -9,9 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "av_media.h"
+#include "av_container.h"
 
-#define DEMUXERS "mov,mp4,m4a,3gp,3g2,mj2"
+#define ISO_DEMUXER "mov"
 
 enum sg_error sgav_fail(enum sg_error err, char why[SG_MEDIA_MESSAGE_MAX], const char *fmt, ...)
 {
@@ -33,23 +33,28 @@ enum sg_error sgav_demuxer_open(struct sgav_source *s, const struct sg_media_lim
                                 char why[SG_MEDIA_MESSAGE_MAX])
 {
     AVDictionary *options = NULL;
+    const char *demuxer = s->container ? s->container->demuxer : ISO_DEMUXER;
     enum sg_error err = sgav_reader_open(&s->reader, &s->io);
     if (err)
         return err;
     err = SG_ERR_NO_MEMORY;
     s->fmt = avformat_alloc_context();
-    if (!s->fmt || av_dict_set(&options, "format_whitelist", DEMUXERS, 0) < 0 ||
+    if (!s->fmt || av_dict_set(&options, "format_whitelist", demuxer, 0) < 0 ||
         av_dict_set(&options, "codec_whitelist", sgav_codec_whitelist(), 0) < 0 ||
         av_dict_set(&options, "protocol_whitelist", "", 0) < 0 ||
         av_dict_set(&options, "enable_drefs", "0", 0) < 0 ||
         av_dict_set(&options, "use_absolute_path", "0", 0) < 0 ||
         av_dict_set(&options, "ignore_chapters", "1", 0) < 0)
         goto out;
+    if (s->container &&
+        av_dict_set_int(&options, "max_streams", (int64_t)limits->max_streams + 1, 0) < 0)
+        goto out;
     s->fmt->pb = s->io;
     s->fmt->io_open = refuse_open;
     /* Packets as the sample tables give them: nothing parsed, nothing guessed. */
-    s->fmt->flags |= AVFMT_FLAG_NOPARSE | AVFMT_FLAG_NOFILLIN;
-    int r = avformat_open_input(&s->fmt, "", av_find_input_format("mov"), &options);
+    if (!s->container)
+        s->fmt->flags |= AVFMT_FLAG_NOPARSE | AVFMT_FLAG_NOFILLIN;
+    int r = avformat_open_input(&s->fmt, "", av_find_input_format(demuxer), &options);
     if (r == AVERROR(ENOMEM))
         err = sgav_fail(SG_ERR_TOO_LARGE, why,
                         "The file describes more streams or samples than can be held.");
@@ -133,8 +138,11 @@ enum sg_error sgav_source_open(int fd, const struct sg_media_limits *limits,
     s->dev = st.st_dev;
     s->ino = st.st_ino;
     enum sg_error err = sgav_sniff(fd, st.st_size, &s->iso, why);
+    s->container = s->iso.container;
+    if (!err && s->container)
+        err = sgav_foreign_open(s, limits, why);
     /* Whatever kept our own reader from it, the demuxer has the last word, and says why. */
-    if (!err && sgav_plain_open(s, limits))
+    else if (!err && sgav_plain_open(s, limits))
         err = open_all(s, limits, why);
     if (err) {
         s->reader.fd = -1;

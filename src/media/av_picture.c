@@ -7,15 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "av_describe.h"
+
 enum { QUALITY = 4 };
 
 AVStream *sgav_picture_stream(const struct sgav_source *source)
 {
     for (unsigned i = 0; i < source->fmt->nb_streams; i++) {
         AVStream *s = source->fmt->streams[i];
-        if (s->codecpar->codec_type == AVMEDIA_TYPE_VIDEO &&
-            !(s->disposition & AV_DISPOSITION_ATTACHED_PIC) && sgav_sample_count(source, s) &&
-            sgav_codec_of(s->codecpar->codec_id) != SG_CODEC_OTHER)
+        if (s->codecpar->codec_type == AVMEDIA_TYPE_VIDEO && sgav_stream_counts(source, s) &&
+            sgav_codec_decodable(s->codecpar->codec_id))
             return s;
     }
     return NULL;

@@ -2,9 +2,11 @@
  * and rotation, scale, encode as JPEG. Bounded in frames; the decoder is bounded in pixels. */
 #include <libswscale/swscale.h>
 
+#include "streamgate/base/str.h"
+
 #include "av_picture.h"
 
-enum { FRAMES_MAX = 600, WIDTH_DEFAULT = 1280, WIDTH_MIN = 16, SIDE_MAX = 16384 };
+enum { FRAMES_MAX = 600, STEP_BACK_S = 10, WIDTH_DEFAULT = 1280, WIDTH_MIN = 16, SIDE_MAX = 16384 };
 
 struct poster {
     struct sgav_source *source;
@@ -20,7 +22,9 @@ struct poster {
 static bool take_frames(struct poster *p)
 {
     while (avcodec_receive_frame(p->decoder, p->frame) >= 0) {
-        int64_t pts = p->frame->pts;
+        int64_t pts = p->frame->pts; /* AVI does not know it */
+        if (pts == AV_NOPTS_VALUE)
+            pts = p->frame->best_effort_timestamp;
         bool hidden = p->frame->flags & AV_FRAME_FLAG_DISCARD;
         if (p->chosen->buf[0] && pts != AV_NOPTS_VALUE && pts > p->target)
             return true;
@@ -35,10 +39,11 @@ static bool take_frames(struct poster *p)
     return false;
 }
 
-static enum sg_error decode(struct poster *p)
+/* Reading from `from` on. */
+static enum sg_error decode_from(struct poster *p, int64_t from)
 {
     struct sgav_walk walk;
-    if (sgav_read_from(&walk, p->source, p->stream, p->target))
+    if (sgav_read_from(&walk, p->source, p->stream, from))
         return SG_ERR_UNPROCESSABLE;
     bool done = false;
     for (unsigned n = 0; n < FRAMES_MAX && !done; n++) {
@@ -52,6 +57,23 @@ static enum sg_error decode(struct poster *p)
     if (!done && avcodec_send_packet(p->decoder, NULL) >= 0)
         (void)take_frames(p);
     return p->chosen->buf[0] ? SG_OK : SG_ERR_UNPROCESSABLE;
+}
+
+/* Containers that are sought in inexactly may show nothing near the time: then from farther back,
+ * and at last from the beginning. */
+static enum sg_error decode(struct poster *p)
+{
+    enum sg_error err = decode_from(p, p->target);
+    int64_t start = sgav_start_of(p->source, p->stream);
+    int64_t back = av_rescale_q(STEP_BACK_S, (AVRational){1, 1}, p->stream->time_base);
+    const int64_t earlier[] = {p->target - back, start};
+    for (size_t i = 0; i < SG_ARRAY_LEN(earlier); i++) {
+        if (err != SG_ERR_UNPROCESSABLE || !p->source->container || p->target <= start)
+            break;
+        avcodec_flush_buffers(p->decoder);
+        err = decode_from(p, earlier[i] > start ? earlier[i] : start);
+    }
+    return err;
 }
 
 static int even(int64_t v)
@@ -99,7 +121,8 @@ enum sg_error sgav_render_poster(struct sgav_source *source, const struct media_
     struct poster p = {.source = source, .stream = sgav_picture_stream(source)};
     if (!p.stream)
         return SG_ERR_NOT_FOUND;
-    p.target = av_rescale_q((int64_t)call->time_ms, (AVRational){1, 1000}, p.stream->time_base);
+    p.target = av_rescale_q((int64_t)call->time_ms, (AVRational){1, 1000}, p.stream->time_base) +
+               sgav_start_of(source, p.stream);
     sgav_plain_set_delay(source, p.stream);
     enum sg_error err = sgav_codec_open(p.stream, call->limits.max_pixels, &p.decoder);
     p.packet = av_packet_alloc();

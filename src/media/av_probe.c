@@ -8,7 +8,8 @@
 
 #include "streamgate/base/str.h"
 
-#include "av_media.h"
+#include "av_container.h"
+#include "av_describe.h"
 
 /* RFC 5646 2.2.1 wants the two-letter code where there is one; MP4 stores ISO 639-2/T. */
 static const struct {
@@ -87,8 +88,8 @@ AVRational sgav_sar_of(const AVStream *stream, const AVCodecContext *decoder)
     return (AVRational){1, 1};
 }
 
-/* H.264 tells its size in the stream only once a frame begins: the first packet, with decoding
- * itself switched off. */
+/* H.264 and MPEG-4 tell their size in the stream only once a frame begins: the first packet, with
+ * decoding itself switched off. */
 static enum sg_error feed_first(struct sgav_source *source, const AVStream *stream,
                                 AVCodecContext *decoder)
 {
@@ -118,7 +119,7 @@ static enum sg_error fill_picture(struct sgav_source *source, AVStream *stream,
                          par->height, (unsigned long long)limits->max_pixels);
     AVCodecContext *decoder = NULL;
     enum sg_error err = sgav_codec_open(stream, limits->max_pixels, &decoder);
-    if (!err && par->codec_id == AV_CODEC_ID_H264)
+    if (!err && !source->container && (par->codec_id == AV_CODEC_ID_H264 || par->width <= 0))
         err = feed_first(source, stream, decoder);
     if (err) {
         avcodec_free_context(&decoder);
@@ -166,17 +167,18 @@ static enum sg_error fill_timescale(const AVStream *stream, struct sg_track *tra
     return SG_OK;
 }
 
-enum sg_error sgav_probe_track(struct sgav_source *source, AVStream *stream,
-                               const struct sg_media_limits *limits, struct sg_track *track,
-                               char why[SG_MEDIA_MESSAGE_MAX])
+/* All that is told alike of tracks that are cut and of those that are only described. */
+static enum sg_error probe_track(struct sgav_source *source, AVStream *stream,
+                                 const struct sg_media_limits *limits, struct sg_track *track,
+                                 char why[SG_MEDIA_MESSAGE_MAX])
 {
     const AVCodecParameters *par = stream->codecpar;
     track->codec = sgav_codec_of(par->codec_id);
     track->stream = (uint32_t)stream->index;
     snprintf(track->codec_name, sizeof(track->codec_name), "%s", avcodec_get_name(par->codec_id));
+    track->copyable = sgav_copyable(source, stream);
     if (sgav_codec_string(par, track->codecs, sizeof(track->codecs)))
-        return sgav_fail(SG_ERR_UNSUPPORTED_MEDIA, why,
-                         "The %s track lacks the parameters players need.", track->codec_name);
+        track->codecs[0] = 0;
     fill_language(stream, track);
     fill_title(stream, track);
     if (track->kind == SG_TRACK_VIDEO) {
@@ -191,59 +193,19 @@ enum sg_error sgav_probe_track(struct sgav_source *source, AVStream *stream,
         track->sample_rate = (uint32_t)par->sample_rate;
         track->channels = (uint16_t)par->ch_layout.nb_channels;
     }
+    return SG_OK;
+}
+
+/* What cutting a track needs to begin with. */
+static enum sg_error prepare_track(const AVStream *stream, struct sg_track *track,
+                                   char why[SG_MEDIA_MESSAGE_MAX])
+{
+    if (!track->codecs[0])
+        return sgav_fail(SG_ERR_UNSUPPORTED_MEDIA, why,
+                         "The %s track lacks the parameters players need.", track->codec_name);
     enum sg_error err = fill_timescale(stream, track);
     return err ? sgav_fail(err, why, "The time scale of track %d makes no sense.", stream->index)
                : SG_OK;
-}
-
-/* The picture to show and the sounds to offer. Cover art, subtitles, time codes and data are passed
- * over. */
-struct choice {
-    AVStream *video;
-    AVStream **audio;
-    unsigned n_audio;
-    const char *refused_audio; /* codec of an audio track that cannot be packaged */
-};
-
-static bool is_encrypted(const AVStream *s)
-{
-    uint32_t tag = s->codecpar->codec_tag;
-    return tag == MKTAG('e', 'n', 'c', 'v') || tag == MKTAG('e', 'n', 'c', 'a') ||
-           av_stream_get_side_data(s, AV_PKT_DATA_ENCRYPTION_INIT_INFO, NULL);
-}
-
-static enum sg_error choose(struct sgav_source *source, struct choice *out,
-                            char why[SG_MEDIA_MESSAGE_MAX])
-{
-    for (unsigned i = 0; i < source->fmt->nb_streams; i++) {
-        AVStream *s = source->fmt->streams[i];
-        enum AVMediaType type = s->codecpar->codec_type;
-        if ((s->disposition & AV_DISPOSITION_ATTACHED_PIC) || !sgav_sample_count(source, s) ||
-            (type != AVMEDIA_TYPE_VIDEO && type != AVMEDIA_TYPE_AUDIO))
-            continue;
-        const char *name = avcodec_get_name(s->codecpar->codec_id);
-        if (is_encrypted(s))
-            return sgav_fail(SG_ERR_UNSUPPORTED_MEDIA, why, "Track %u is encrypted.", i);
-        bool known = sgav_codec_of(s->codecpar->codec_id) != SG_CODEC_OTHER;
-        if (type == AVMEDIA_TYPE_VIDEO) {
-            if (!known && !out->video)
-                return sgav_fail(SG_ERR_UNSUPPORTED_MEDIA, why,
-                                 "The video is %s; H.264, HEVC and AV1 can be streamed.", name);
-            if (!out->video)
-                out->video = s;
-        } else if (known) {
-            out->audio[out->n_audio++] = s;
-        } else {
-            out->refused_audio = name;
-        }
-    }
-    if (!out->n_audio && out->refused_audio)
-        return sgav_fail(SG_ERR_UNSUPPORTED_MEDIA, why,
-                         "The audio is %s; AAC, Opus, MP3, AC-3 and FLAC can be streamed.",
-                         out->refused_audio);
-    if (!out->video && !out->n_audio)
-        return sgav_fail(SG_ERR_UNPROCESSABLE, why, "The file holds neither video nor audio.");
-    return SG_OK;
 }
 
 /* What the transport stream form can carry: ISO/IEC 13818-1 has no mapping players know for the
@@ -267,8 +229,23 @@ static bool ts_carries(const struct sg_track *t)
 struct index_build {
     struct sg_media_index index;
     struct sg_track *tracks;
-    struct choice choice;
+    struct sgav_choice choice;
 };
+
+/* Track and stream; the track's name, kind and default are set. */
+static enum sg_error fill_track(struct sgav_source *source, const struct sg_media_limits *limits,
+                                const struct index_build *b, uint32_t number,
+                                char why[SG_MEDIA_MESSAGE_MAX])
+{
+    struct sg_track *t = &b->tracks[number];
+    AVStream *stream =
+        t->kind == SG_TRACK_VIDEO ? b->choice.video : b->choice.audio[number - !!b->choice.video];
+    enum sg_error err = probe_track(source, stream, limits, t, why);
+    if (err)
+        return err;
+    return b->choice.packaged ? prepare_track(stream, t, why)
+                              : sgav_describe_track(source, stream, t, why);
+}
 
 static enum sg_error probe_tracks(struct sgav_source *source, const struct sg_media_limits *limits,
                                   struct index_build *b, char why[SG_MEDIA_MESSAGE_MAX])
@@ -278,9 +255,7 @@ static enum sg_error probe_tracks(struct sgav_source *source, const struct sg_me
     if (b->choice.video) {
         t->kind = SG_TRACK_VIDEO;
         snprintf(t->name, sizeof(t->name), "original");
-        t->is_default = true;
-        if ((err = sgav_probe_track(source, b->choice.video, limits, t++, why)))
-            return err;
+        t++->is_default = true;
     }
     unsigned first = 0;
     for (unsigned i = 0; i < b->choice.n_audio; i++)
@@ -288,12 +263,13 @@ static enum sg_error probe_tracks(struct sgav_source *source, const struct sg_me
             first = i;
             break;
         }
-    for (unsigned i = 0; i < b->choice.n_audio && !err; i++, t++) {
+    for (unsigned i = 0; i < b->choice.n_audio; i++, t++) {
         t->kind = SG_TRACK_AUDIO;
         t->is_default = i == first;
         snprintf(t->name, sizeof(t->name), i ? "audio-%u" : "audio", i + 1);
-        err = sgav_probe_track(source, b->choice.audio[i], limits, t, why);
     }
+    for (uint32_t i = 0; i < b->index.n_tracks && !err; i++)
+        err = fill_track(source, limits, b, i, why);
     return err;
 }
 
@@ -324,6 +300,20 @@ static enum sg_error index_tracks(struct sgav_source *source, const struct sg_me
     return SG_OK;
 }
 
+static void name_format(const struct sgav_source *source, const struct index_build *b,
+                        struct sg_media_index *index)
+{
+    const struct sgav_container *c = source->container;
+    bool quicktime = source->iso.quicktime;
+    const char *format = c ? c->format : quicktime ? "mov" : "mp4";
+    const char *type = !b->choice.video ? (c ? c->audio : "audio/mp4")
+                       : c              ? c->video
+                       : quicktime      ? "video/quicktime"
+                                        : "video/mp4";
+    snprintf(index->format, sizeof(index->format), "%s", format);
+    snprintf(index->content_type, sizeof(index->content_type), "%s", type);
+}
+
 static enum sg_error fill_index(const struct sgav_source *source,
                                 const struct sg_media_limits *limits, struct index_build *b,
                                 char why[SG_MEDIA_MESSAGE_MAX])
@@ -339,20 +329,39 @@ static enum sg_error fill_index(const struct sgav_source *source,
     }
     if (first_ms < 0)
         first_ms = 0;
+    if (source->container) { /* it speaks of the whole; its tracks may not each */
+        first_ms = 0;
+        end_ms = source->fmt->duration / (AV_TIME_BASE / 1000);
+    }
     index->duration_ms = end_ms > first_ms ? (uint64_t)(end_ms - first_ms) : 1;
     if (index->duration_ms > limits->max_duration_ms)
         return sgav_fail(SG_ERR_TOO_LARGE, why, "The file lasts %llu s; at most %llu are taken.",
                          (unsigned long long)index->duration_ms / 1000,
                          (unsigned long long)limits->max_duration_ms / 1000);
-    bool quicktime = source->iso.quicktime;
-    snprintf(index->format, sizeof(index->format), "%s", quicktime ? "mov" : "mp4");
-    snprintf(index->content_type, sizeof(index->content_type), "%s",
-             !b->choice.video ? "audio/mp4"
-             : quicktime      ? "video/quicktime"
-                              : "video/mp4");
-    index->fmp4 = true;
-    index->needs_walk = source->iso.fragmented;
+    name_format(source, b, index);
+    index->fmp4 = b->choice.packaged;
+    index->needs_walk = b->choice.packaged && source->iso.fragmented;
     return SG_OK;
+}
+
+static void clear_tracks(struct index_build *b)
+{
+    for (uint32_t i = 0; i < b->index.n_tracks; i++) {
+        free((void *)b->tracks[i].segments);
+        b->tracks[i] = (struct sg_track){0};
+    }
+    b->index = (struct sg_media_index){0};
+}
+
+static enum sg_error build(struct sgav_source *source, const struct sg_media_limits *limits,
+                           struct index_build *b, char why[SG_MEDIA_MESSAGE_MAX])
+{
+    b->index.n_tracks = b->choice.n_audio + (b->choice.video != NULL);
+    b->index.tracks = b->tracks;
+    enum sg_error err = probe_tracks(source, limits, b, why);
+    if (!err && b->choice.packaged)
+        err = index_tracks(source, limits, b, why);
+    return err ? err : fill_index(source, limits, b, why);
 }
 
 enum sg_error sgav_probe(struct sgav_source *source, const struct sg_media_limits *limits,
@@ -364,17 +373,20 @@ enum sg_error sgav_probe(struct sgav_source *source, const struct sg_media_limit
     b.tracks = calloc(source->fmt->nb_streams + 1, sizeof(*b.tracks));
     if (!b.choice.audio || !b.tracks)
         goto out;
-    if ((err = choose(source, &b.choice, why)))
+    if ((err = sgav_choose(source, &b.choice, why)))
         goto out;
-    b.index.n_tracks = b.choice.n_audio + (b.choice.video != NULL);
-    b.index.tracks = b.tracks;
-    if (!(err = probe_tracks(source, limits, &b, why)) &&
-        !(err = index_tracks(source, limits, &b, why)) &&
-        !(err = fill_index(source, limits, &b, why)))
+    err = build(source, limits, &b, why);
+    if (err == SG_ERR_UNSUPPORTED_MEDIA && b.choice.packaged) {
+        /* The codecs would do, but not how they are used: parameters that change midway. */
+        clear_tracks(&b);
+        if (!(err = sgav_choose_described(source, &b.choice, why)))
+            err = build(source, limits, &b, why);
+    }
+    if (!err)
         err = sg_media_index_encode(&b.index, out, out_len);
 out:
-    for (uint32_t i = 0; b.tracks && i < b.index.n_tracks; i++)
-        free((void *)b.tracks[i].segments);
+    if (b.tracks)
+        clear_tracks(&b);
     free(b.tracks);
     free(b.choice.audio);
     return err;

@@ -1,12 +1,12 @@
-/* What a file is, from its first bytes and its top-level boxes, before libav sees it. Only ISO base
- * media files pass, and only whole ones: boxes that reach past the end of the file tell a cut-off
- * upload from a good one for the price of a few reads. */
+/* What a file is, from its first bytes and its top-level boxes, before libav sees it. ISO base
+ * media files pass, and the containers of av_container.h, and only whole ones: boxes that reach
+ * past the end of the file tell a cut-off upload from a good one for the price of a few reads. */
 #include <string.h>
 #include <unistd.h>
 
 #include "streamgate/base/str.h"
 
-#include "av_media.h"
+#include "av_container.h"
 
 enum { HEAD_BYTES = 512, BOXES_MAX = 1 << 20 };
 
@@ -17,20 +17,9 @@ struct signature {
 };
 
 static const struct signature signatures[] = {
-    {"\x1a\x45\xdf\xa3", 4, 0, "Matroska or WebM"},
-    {"OggS", 4, 0, "Ogg"},
-    {"fLaC", 4, 0, "FLAC"},
-    {"AVI ", 4, 8, "AVI"},
-    {"WAVE", 4, 8, "WAV"},
     {"WEBP", 4, 8, "a WebP picture"},
-    {"FLV\x01", 4, 0, "Flash video"},
     {"\x30\x26\xb2\x75\x8e\x66\xcf\x11", 8, 0, "Windows Media"},
-    {"\x00\x00\x01\xba", 4, 0, "an MPEG program stream"},
     {"\x00\x00\x01\xb3", 4, 0, "MPEG video"},
-    {"ID3", 3, 0, "MP3"},
-    {"\xff\xfb", 2, 0, "MP3"},
-    {"\xff\xf3", 2, 0, "MP3"},
-    {"\xff\xf1", 2, 0, "an AAC stream (ADTS)"},
     {"\xff\xd8\xff", 3, 0, "a JPEG picture"},
     {"\x89PNG", 4, 0, "a PNG picture"},
     {"GIF8", 4, 0, "a GIF picture"},
@@ -61,10 +50,6 @@ static const char *foreign_name(const uint8_t *head, size_t len)
         if (len >= (size_t)s->offset + s->len && memcmp(head + s->offset, s->bytes, s->len) == 0)
             return s->name;
     }
-    if (len > 376 && head[0] == 0x47 && head[188] == 0x47 && head[376] == 0x47)
-        return "MPEG-TS";
-    if (len > 388 && head[4] == 0x47 && head[196] == 0x47 && head[388] == 0x47)
-        return "MPEG-TS (M2TS)";
     return is_text(head, len) ? "plain text" : NULL;
 }
 
@@ -149,6 +134,15 @@ static enum sg_error scan_boxes(int fd, int64_t size, struct iso_scan *out,
     return SG_OK;
 }
 
+static enum sg_error refuse(const uint8_t *head, size_t len, char why[SG_MEDIA_MESSAGE_MAX])
+{
+    const char *name = foreign_name(head, len);
+    if (name)
+        return sgav_fail(SG_ERR_UNSUPPORTED_MEDIA, why, "The file is %s, which holds no film.",
+                         name);
+    return sgav_fail(SG_ERR_UNSUPPORTED_MEDIA, why, "The file is of no known media format.");
+}
+
 enum sg_error sgav_sniff(int fd, int64_t size, struct iso_scan *out, char why[SG_MEDIA_MESSAGE_MAX])
 {
     uint8_t head[HEAD_BYTES];
@@ -158,16 +152,15 @@ enum sg_error sgav_sniff(int fd, int64_t size, struct iso_scan *out, char why[SG
     if (n <= 0)
         return sgav_fail(SG_ERR_UNPROCESSABLE, why, "The file cannot be read.");
     size_t len = (size_t)n;
-    if (len < 8 || !opens_iso(head + 4)) {
-        const char *name = foreign_name(head, len);
-        if (name)
-            return sgav_fail(SG_ERR_UNSUPPORTED_MEDIA, why,
-                             "The file is %s; MP4 and MOV files can be streamed.", name);
-        return sgav_fail(
-            SG_ERR_UNSUPPORTED_MEDIA, why,
-            "The file is of no known media format; MP4 and MOV files can be streamed.");
-    }
     struct iso_scan scan = {0};
+    if (len < 8 || !opens_iso(head + 4)) {
+        enum sg_error err = sgav_container_of(head, len, fd, size, &scan.container, why);
+        if (!err && !scan.container)
+            err = refuse(head, len, why);
+        if (!err)
+            *out = scan;
+        return err;
+    }
     enum sg_error err = scan_boxes(fd, size, &scan, why);
     if (!err)
         *out = scan;

@@ -58,19 +58,31 @@ static bool decode(struct board *b, struct sgav_walk *walk)
     return got;
 }
 
+/* Of a plain film the first packet is a key frame; elsewhere one must be looked for. */
+static enum sg_error read_key(struct board *b, struct sgav_walk *walk)
+{
+    enum sg_error err = sgav_read_next(walk, b->packet);
+    for (unsigned n = 1;
+         n < FRAMES_MAX && !err && b->source->container && !(b->packet->flags & AV_PKT_FLAG_KEY);
+         n++)
+        err = sgav_read_next(walk, b->packet);
+    return err;
+}
+
 /* Decodes the picture for the time into b->frame; *fresh: it is another than before. */
 static enum sg_error find_picture(struct board *b, int64_t target, bool *fresh)
 {
     struct sgav_walk walk;
     enum sg_error err = sgav_read_from(&walk, b->source, b->stream, target);
     if (!err)
-        err = sgav_read_next(&walk, b->packet);
+        err = read_key(b, &walk);
     *fresh = false;
     if (err)
         return err == SG_ERR_NO_MEMORY ? err : SG_OK;
-    if (b->packet->pts == b->last_key && b->last_key != AV_NOPTS_VALUE)
+    int64_t key = b->packet->pts != AV_NOPTS_VALUE ? b->packet->pts : b->packet->dts;
+    if (key == b->last_key && b->last_key != AV_NOPTS_VALUE)
         return SG_OK;
-    b->last_key = b->packet->pts;
+    b->last_key = key;
     *fresh = decode(b, &walk);
     return SG_OK;
 }
@@ -113,9 +125,10 @@ static enum sg_error fill(struct board *b, const struct media_call *call)
     for (uint32_t i = 0; i < call->count && !err; i++) {
         if (i % stride == 0) {
             int64_t ms = (int64_t)((first + i) * call->time_ms + call->time_ms / 2);
+            int64_t target = av_rescale_q(ms, (AVRational){1, 1000}, b->stream->time_base) +
+                             sgav_start_of(b->source, b->stream);
             bool fresh;
-            err = find_picture(b, av_rescale_q(ms, (AVRational){1, 1000}, b->stream->time_base),
-                               &fresh);
+            err = find_picture(b, target, &fresh);
             if (!err && fresh)
                 err = make_tile(b, &tile);
         }

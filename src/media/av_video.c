@@ -21,7 +21,7 @@ struct group {
     int64_t first_shown; /* presentation time of the first shown in decode order */
     int64_t least_shown;
     uint64_t payload, ts;
-    uint32_t samples, shown;
+    uint32_t samples, shown, key_bytes;
     bool cuttable; /* begins with a key frame that is shown */
     bool open;
 };
@@ -62,6 +62,7 @@ static void add_group(struct video_pass *p, const struct group *g)
         s->seek_dts = g->dts;
         s->start = INT64_MAX;
         s->bytes_ts = TS_TABLES;
+        s->key_bytes = g->key_bytes;
         p->dependent |= g->open;
     }
     /* Leading pictures are shown before the key frame, which stays the segment's start: only the
@@ -166,6 +167,7 @@ static void begin_group(struct video_pass *p, const struct sgav_sample *s)
         .dts = s->dts,
         .key_pts = s->key ? s->pts : INT64_MIN,
         .least_shown = INT64_MAX,
+        .key_bytes = s->key && !s->discard ? s->size : 0,
         .cuttable = s->key && !s->discard,
         .open = first && !s->key, /* what it needs is not there at all */
     };

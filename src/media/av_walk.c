@@ -1,6 +1,9 @@
 /* The samples of a stream, whoever read the tables: our own reader, or the demuxer, whose packets
  * must then be asked for one by one, as only they tell presentation times. */
-#include "av_media.h"
+#include "av_container.h"
+
+/* How far before a time reading begins in containers that do not say where key frames are. */
+enum { RUN_UP_S = 3 };
 
 static const struct iso_track *track_of(const struct sgav_source *source, const AVStream *stream)
 {
@@ -73,8 +76,11 @@ static enum sg_error seek(struct sgav_source *source, const AVStream *stream, in
 
 static enum sg_error read_packet(const struct sgav_source *source, AVPacket *packet)
 {
-    av_packet_unref(packet);
-    int r = av_read_frame(source->fmt, packet);
+    int r;
+    do { /* not every demuxer heeds which streams are wanted */
+        av_packet_unref(packet);
+        r = av_read_frame(source->fmt, packet);
+    } while (r >= 0 && source->fmt->streams[packet->stream_index]->discard == AVDISCARD_ALL);
     if (r == AVERROR_EOF)
         return SG_ERR_NOT_FOUND;
     return r == AVERROR(ENOMEM) ? SG_ERR_NO_MEMORY : r < 0 ? SG_ERR_UNPROCESSABLE : SG_OK;
@@ -143,6 +149,19 @@ static uint32_t key_before(const struct iso_track *track, int64_t pts)
     return 0;
 }
 
+/* Where that cannot be found, from the beginning. */
+static enum sg_error seek_foreign(struct sgav_source *source, const AVStream *stream, int64_t pts)
+{
+    if (source->container->key_frames_unknown)
+        pts -= av_rescale_q(RUN_UP_S, (AVRational){1, 1}, stream->time_base);
+    select_stream(source, stream);
+    if (av_seek_frame(source->fmt, stream->index, pts, AVSEEK_FLAG_BACKWARD) >= 0 ||
+        av_seek_frame(source->fmt, -1, 0, AVSEEK_FLAG_BYTE) >= 0 ||
+        av_seek_frame(source->fmt, stream->index, 0, AVSEEK_FLAG_ANY) >= 0)
+        return SG_OK;
+    return SG_ERR_UNPROCESSABLE;
+}
+
 enum sg_error sgav_read_from(struct sgav_walk *walk, struct sgav_source *source,
                              const AVStream *stream, int64_t pts)
 {
@@ -152,6 +171,8 @@ enum sg_error sgav_read_from(struct sgav_walk *walk, struct sgav_source *source,
         walk->next = key_before(track, pts);
         return SG_OK;
     }
+    if (source->container)
+        return seek_foreign(source, stream, pts);
     struct sgav_sample first;
     sgav_sample_get(source, stream, 0, &first);
     select_stream(source, stream);

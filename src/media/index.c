@@ -4,8 +4,9 @@
  *
  * Layout, little-endian: "SGMI" u16 version, u16 flags; content_type, format (u8 length + text);
  * u64 duration_ms; u32 n_tracks; then each track's fields in the order of put_track, its u32
- * n_segments and 44 bytes a segment. Nothing may follow.
- * Databases hold older versions, which are the same but for the flags. */
+ * n_segments and 44 bytes a segment. After all tracks, for each: u8 copyable, and u32 key_bytes a
+ * segment. Nothing may follow. Databases hold older versions, which are the same but for the flags
+ * and for what comes after the tracks. */
 #include "streamgate/media/index.h"
 
 #include <stdlib.h>
@@ -17,11 +18,13 @@
 #include "wire.h"
 
 enum {
-    INDEX_VERSION = 3,
-    INDEX_VERSION_OLDEST = 1, /* knew neither whether segments are independent nor of texts; 2: not
-                                 of texts */
+    INDEX_VERSION = 4,
+    INDEX_VERSION_OLDEST = 1, /* knew neither whether segments are independent nor of texts */
+    INDEX_VERSION_TEXTS = 3,  /* the first that knows of texts */
+    INDEX_VERSION_KEYS = 4,   /* the first that knows key frames' sizes and what can be copied */
     TRACKS_MAX = 256,
     SEGMENT_BYTES = 44,
+    KEY_BYTES = 4,
     TRACK_BYTES_MAX = 512,
     HEADER_BYTES_MAX = 128,
     DIMENSION_MAX = 1 << 20,
@@ -76,11 +79,18 @@ static void put_track(struct wire_out *w, const struct sg_track *t)
         put_segment(w, &t->segments[i]);
 }
 
+static void put_keys(struct wire_out *w, const struct sg_track *t)
+{
+    wire_put_u8(w, t->copyable);
+    for (uint32_t i = 0; i < t->n_segments; i++)
+        wire_put_u32(w, t->segments[i].key_bytes);
+}
+
 enum sg_error sg_media_index_encode(const struct sg_media_index *index, void **out, size_t *out_len)
 {
     size_t cap = HEADER_BYTES_MAX;
     for (uint32_t i = 0; i < index->n_tracks; i++)
-        cap += TRACK_BYTES_MAX + (size_t)index->tracks[i].n_segments * SEGMENT_BYTES;
+        cap += TRACK_BYTES_MAX + (size_t)index->tracks[i].n_segments * (SEGMENT_BYTES + KEY_BYTES);
     struct wire_out w = {.ptr = malloc(cap), .cap = cap};
     if (!w.ptr)
         return SG_ERR_NO_MEMORY;
@@ -95,6 +105,8 @@ enum sg_error sg_media_index_encode(const struct sg_media_index *index, void **o
     wire_put_u32(&w, index->n_tracks);
     for (uint32_t i = 0; i < index->n_tracks; i++)
         put_track(&w, &index->tracks[i]);
+    for (uint32_t i = 0; i < index->n_tracks; i++)
+        put_keys(&w, &index->tracks[i]);
     if (w.failed) {
         free(w.ptr);
         return SG_ERR_INTERNAL;
@@ -183,6 +195,8 @@ static bool segments_hold(const struct sg_track *t)
             return false;
         if (s->samples == 0 || !in_range(s->bytes_fmp4, 1, UINT32_MAX) || s->bytes_ts > UINT32_MAX)
             return false;
+        if (s->key_bytes >= s->bytes_fmp4 || (s->key_bytes && t->kind != SG_TRACK_VIDEO))
+            return false;
         if (i &&
             (s->start != s[-1].start + (int64_t)s[-1].duration || s->seek_dts <= s[-1].seek_dts))
             return false;
@@ -204,10 +218,12 @@ static bool video_holds(const struct sg_track *t)
            t->fps_num > 0 && t->fps_den > 0 && t->rotation % 90 == 0 && t->rotation < 360;
 }
 
-static bool track_holds(const struct sg_track *t, uint32_t number)
+/* Of a track that is only described, what players would call it may not be known. */
+static bool track_holds(const struct sg_track *t, uint32_t number, bool packaged)
 {
-    if (!is_token(t->name, "-") || !is_token(t->codec_name, "_-") || !is_token(t->codecs, ".-") ||
-        !is_token(t->language, "-"))
+    if (!is_token(t->name, "-") || !is_token(t->codec_name, "_-") || !is_token(t->language, "-"))
+        return false;
+    if ((packaged || t->codecs[0]) && !is_token(t->codecs, ".-"))
         return false;
     if (!sg_str_is_utf8(t->title, strlen(t->title)) ||
         sg_str_has_control(t->title, strlen(t->title)))
@@ -217,15 +233,18 @@ static bool track_holds(const struct sg_track *t, uint32_t number)
     if (t->kind == SG_TRACK_VIDEO ? number != 0 || !video_holds(t)
                                   : !t->sample_rate || !t->channels)
         return false;
-    return segments_hold(t);
+    if (packaged)
+        return segments_hold(t);
+    return t->n_segments == 0 && is_time(t->start) && t->duration <= (uint64_t)TIME_MAX;
 }
 
 static bool index_holds(const struct sg_media_index *index)
 {
     unsigned defaults = 0;
+    bool packaged = sg_media_index_packaged(index);
     for (uint32_t i = 0; i < index->n_tracks; i++) {
         const struct sg_track *t = &index->tracks[i];
-        if (!track_holds(t, i))
+        if (!track_holds(t, i, packaged))
             return false;
         defaults += t->kind == SG_TRACK_AUDIO && t->is_default;
         for (uint32_t k = 0; k < i; k++)
@@ -234,13 +253,12 @@ static bool index_holds(const struct sg_media_index *index)
     }
     bool audio = index->n_tracks > 1 || index->tracks[0].kind == SG_TRACK_AUDIO;
     return is_token(index->content_type, "/-.+") && is_token(index->format, "_-") &&
-           defaults == audio && index->duration_ms > 0 && index->duration_ms < (uint64_t)TIME_MAX &&
-           (index->fmp4 || index->ts);
+           defaults == audio && index->duration_ms > 0 && index->duration_ms < (uint64_t)TIME_MAX;
 }
 
 /* Track headers first, to know how many segments there are in all: the bytes left bound every count
  * before it is believed. */
-static bool skim_tracks(struct wire_in r, uint32_t n_tracks, size_t *out_segments)
+static bool skim_tracks(struct wire_in r, uint32_t n_tracks, bool keys, size_t *out_segments)
 {
     size_t total = 0;
     for (uint32_t i = 0; i < n_tracks; i++) {
@@ -253,10 +271,10 @@ static bool skim_tracks(struct wire_in r, uint32_t n_tracks, size_t *out_segment
         r.len -= (size_t)t.n_segments * SEGMENT_BYTES;
     }
     *out_segments = total;
-    return r.len == 0;
+    return r.len == (keys ? n_tracks + total * KEY_BYTES : 0);
 }
 
-static bool get_header(struct wire_in *r, struct sg_media_index *index)
+static bool get_header(struct wire_in *r, struct sg_media_index *index, bool *keys)
 {
     for (size_t i = 0; i < sizeof(MAGIC); i++)
         if (wire_get_u8(r) != MAGIC[i])
@@ -264,6 +282,7 @@ static bool get_header(struct wire_in *r, struct sg_media_index *index)
     uint16_t version = wire_get_u16(r), flags = wire_get_u16(r);
     if (version < INDEX_VERSION_OLDEST || version > INDEX_VERSION)
         return false;
+    *keys = version >= INDEX_VERSION_KEYS;
     index->fmp4 = flags & 1;
     index->ts = flags >> 1 & 1;
     index->needs_walk = flags >> 2 & 1;
@@ -273,8 +292,9 @@ static bool get_header(struct wire_in *r, struct sg_media_index *index)
     wire_get_text(r, index->format, sizeof(index->format));
     index->duration_ms = wire_get_u64(r);
     index->n_tracks = wire_get_u32(r);
-    return !r->failed && flags < 4 << version && index->n_tracks > 0 &&
-           index->n_tracks <= TRACKS_MAX;
+    return !r->failed &&
+           flags < 4 << (version < INDEX_VERSION_TEXTS ? version : INDEX_VERSION_TEXTS) &&
+           index->n_tracks > 0 && index->n_tracks <= TRACKS_MAX;
 }
 
 /* Old versions offered turned pictures as MPEG-TS, where players do not turn them. */
@@ -289,12 +309,30 @@ static void drop_turned_ts(struct sg_media_index *index, struct sg_segment *segm
             segments++->bytes_ts = 0;
 }
 
+/* What comes after the tracks. Old versions were of films that are packaged, whose AAC and Opus can
+ * be copied; of their video it is not known. */
+static void get_keys(struct wire_in *r, bool keys, struct sg_media_index *index,
+                     struct sg_track *tracks, struct sg_segment *segments)
+{
+    for (uint32_t i = 0; i < index->n_tracks; i++) {
+        struct sg_track *t = &tracks[i];
+        t->copyable =
+            keys ? wire_get_bool(r) : t->codec == SG_CODEC_AAC || t->codec == SG_CODEC_OPUS;
+        for (uint32_t k = 0; k < t->n_segments; k++, segments++) {
+            segments->key_bytes = keys ? wire_get_u32(r) : 0;
+            index->iframes |= segments->key_bytes > 0;
+        }
+    }
+    index->iframes = index->iframes && index->fmp4;
+}
+
 enum sg_error sg_media_index_decode(const void *bytes, size_t len, struct sg_media_index **out)
 {
     struct wire_in r = {.ptr = bytes, .len = len};
     struct sg_media_index head = {0};
     size_t n_segments;
-    if (!get_header(&r, &head) || !skim_tracks(r, head.n_tracks, &n_segments))
+    bool keys = false;
+    if (!get_header(&r, &head, &keys) || !skim_tracks(r, head.n_tracks, keys, &n_segments))
         return SG_ERR_MEDIA_WORKER;
     size_t size = sizeof(head) + head.n_tracks * sizeof(struct sg_track) +
                   n_segments * sizeof(struct sg_segment);
@@ -320,6 +358,7 @@ enum sg_error sg_media_index_decode(const void *bytes, size_t len, struct sg_med
         for (uint32_t k = 0; k < tracks[i].n_segments; k++)
             get_segment(&r, segments++);
     }
+    get_keys(&r, keys, index, tracks, (struct sg_segment *)(tracks + head.n_tracks));
     drop_turned_ts(index, (struct sg_segment *)(tracks + head.n_tracks));
     if (r.failed || !index_holds(index)) {
         free(index);

@@ -25,6 +25,7 @@ struct sg_segment {
     uint64_t bytes_fmp4;  /* exact size as fMP4 */
     uint64_t bytes_ts;    /* size as MPEG-TS (of the muxed whole, in the video track; in the audio track only when there is no video); 0 when TS is not offered */
     uint32_t samples;
+    uint32_t key_bytes;   /* of its first sample when that is a key frame that is shown; else 0. Video only */
 };
 
 struct sg_track {
@@ -33,10 +34,11 @@ struct sg_track {
     uint32_t stream;               /* stream number in the file */
     char name[24];                 /* rendition name in URLs: "original" for the video, "audio", "audio-2"... */
     char codec_name[24];           /* "h264" */
-    char codecs[48];               /* RFC 6381, e.g. avc1.64001f */
+    char codecs[48];               /* RFC 6381, e.g. avc1.64001f; may be empty when the index is not packaged */
     char language[12];             /* BCP 47 or "und" */
     char title[64];
     bool is_default;
+    bool copyable;                 /* may be put into an MP4 as it is, and browsers play that: nothing has to be encoded anew */
     uint32_t timescale;            /* of start and duration, and of the fMP4 track */
     uint32_t stream_tb_num, stream_tb_den;
     uint32_t width, height;        /* coded picture after cropping */
@@ -48,7 +50,7 @@ struct sg_track {
     int64_t start; uint64_t duration; /* whole track, timescale units */
     uint64_t bytes;                /* sum of sample sizes */
     uint32_t samples;
-    uint32_t n_segments;
+    uint32_t n_segments;           /* 0 when the index is not packaged; samples and bytes may then be 0 too, start and duration as the container tells them */
     const struct sg_segment *segments;
 };
 
@@ -57,13 +59,19 @@ struct sg_media_index {
     char content_type[40];         /* from the bytes: "video/mp4", "audio/mp4", ... */
     char format[24];               /* "mp4" "mov" ... */
     uint64_t duration_ms;
-    bool fmp4, ts;                 /* which forms can be packaged without re-encoding */
+    bool fmp4, ts;                 /* which forms can be packaged without re-encoding. Neither: the file is a source that has to be transcoded; its tracks are described, not cut */
+    bool iframes;                  /* the sizes of key frames are known, of some segment at least: set by decode */
     bool needs_walk;               /* the demuxer must read the file through before it can seek (fragmented) */
     bool independent;              /* each segment of the video can be decoded without another: no cut lies in an open group of pictures */
     bool texts;                    /* the file holds tracks of text that can become subtitles (media/subtitles.h) */
     uint32_t n_tracks;
     const struct sg_track *tracks; /* the video first */
 };
+
+static inline bool sg_media_index_packaged(const struct sg_media_index *index)
+{
+    return index->fmp4 || index->ts;
+}
 
 /* Checks everything: bounds, counts, order, UTF-8, sums. MEDIA_WORKER when it does not hold. One reference to the caller. */
 enum sg_error sg_media_index_decode(const void *bytes, size_t len, struct sg_media_index **out) SG_NODISCARD;

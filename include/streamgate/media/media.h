@@ -16,7 +16,7 @@ struct sg_media_limits {
 };
 
 /* Blocks until the file is probed and indexed; the process keeps it open under `key` (the asset id), so that the first segment is quick. fd stays the caller's; the file must not
- * be written any more. `why` (on error) is fit for a problem detail. Errors: UNSUPPORTED_MEDIA (not media, a playlist, a container or codec that cannot be packaged), UNPROCESSABLE
+ * be written any more. `why` (on error) is fit for a problem detail. Errors: UNSUPPORTED_MEDIA (not media, a playlist, a container or codec that cannot be read), UNPROCESSABLE
  * (damaged, truncated, empty), TOO_LARGE (over a limit), MEDIA_WORKER, MEDIA_TIMEOUT, UNAVAILABLE. */
 enum sg_error sg_media_probe(struct sg_media_pool *pool, const char *key, int fd, const struct sg_media_limits *limits,
                              struct sg_media_index **out, char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;

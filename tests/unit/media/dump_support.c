@@ -208,6 +208,9 @@ int dump_file(const char *path, const char *outdir)
         printf("probe: %s: %s\n", sg_error_slug(reply.err), reply.why);
     } else if (sg_media_index_decode(reply.data, reply.len, &d.index)) {
         printf("probe: the index does not decode\n");
+    } else if (!sg_media_index_packaged(d.index)) {
+        printf("probe %.1f ms\nprobe: %s: to be transcoded\n", (double)probe_ns / 1e6,
+               sg_error_slug(SG_ERR_UNSUPPORTED_MEDIA));
     } else {
         mkdir(outdir, 0755);
         d.shown = present(d.index);

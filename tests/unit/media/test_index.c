@@ -41,12 +41,22 @@ static void round_trip(void **state)
     sg_media_index_unref(NULL);
 }
 
-/* Databases hold version 1, which knew nothing of independence and offered turned pictures as
- * MPEG-TS. */
-static void version_1_is_read(void **state)
+enum { VERSION_AT = 4, FLAGS_AT = 6, FMP4_AND_TS = 3, TEXTS = 16 };
+
+/* What version 4 has after the tracks. */
+static size_t tail_len(const struct hand_index *h)
+{
+    size_t len = 0;
+    for (uint32_t i = 0; i < h->index.n_tracks; i++)
+        len += 1 + 4 * (size_t)h->tracks[i].n_segments;
+    return len;
+}
+
+/* Databases hold older versions. The first knew nothing of independence and offered turned pictures
+ * as MPEG-TS; the second nothing of texts; the third nothing of key frames and copies. */
+static void old_versions_are_read(void **state)
 {
     (void)state;
-    enum { VERSION_AT = 4, FLAGS_AT = 6, FMP4_AND_TS = 3 };
     struct hand_index h;
     hand_index_fill(&h, false);
     for (uint16_t rotation = 0; rotation < 180; rotation += 90) {
@@ -56,26 +66,72 @@ static void version_1_is_read(void **state)
         h.tracks[0].rotation = rotation;
         assert_int_equal(sg_media_index_encode(&h.index, (void **)&bytes, &len), SG_OK);
         bytes[VERSION_AT] = 1;
-        assert_int_equal(sg_media_index_decode(bytes, len, &index), SG_ERR_MEDIA_WORKER);
         bytes[FLAGS_AT] = FMP4_AND_TS;
-        assert_int_equal(sg_media_index_decode(bytes, len, &index), SG_OK);
-        assert_true(index->fmp4 && !index->independent);
+        assert_int_equal(sg_media_index_decode(bytes, len, &index), SG_ERR_MEDIA_WORKER);
+        size_t old = len - tail_len(&h);
+        bytes[FLAGS_AT] = FMP4_AND_TS | 8;
+        assert_int_equal(sg_media_index_decode(bytes, old, &index), SG_ERR_MEDIA_WORKER);
+        bytes[FLAGS_AT] = FMP4_AND_TS;
+        assert_int_equal(sg_media_index_decode(bytes, old, &index), SG_OK);
+        assert_true(index->fmp4 && !index->independent && !index->iframes);
+        assert_false(index->tracks[0].copyable);
+        assert_true(index->tracks[1].copyable);
         assert_int_equal(index->ts, rotation == 0);
         assert_int_equal(index->tracks[0].segments[1].bytes_ts, rotation ? 0 : 1280000);
         sg_media_index_unref(index);
-        /* Version 2 did not know whether there are texts. */
-        enum { TEXTS = 16 };
         bytes[FLAGS_AT] = FMP4_AND_TS | TEXTS;
         bytes[VERSION_AT] = 2;
-        assert_int_equal(sg_media_index_decode(bytes, len, &index), SG_ERR_MEDIA_WORKER);
+        assert_int_equal(sg_media_index_decode(bytes, old, &index), SG_ERR_MEDIA_WORKER);
         bytes[VERSION_AT] = 3;
-        assert_int_equal(sg_media_index_decode(bytes, len, &index), SG_OK);
-        assert_true(index->texts);
+        assert_int_equal(sg_media_index_decode(bytes, old, &index), SG_OK);
+        assert_true(index->texts && !index->iframes);
         sg_media_index_unref(index);
-        bytes[VERSION_AT] = 4;
+        bytes[VERSION_AT] = 5;
         assert_int_equal(sg_media_index_decode(bytes, len, &index), SG_ERR_MEDIA_WORKER);
         free(bytes);
     }
+}
+
+static void key_frames_and_copies_are_kept(void **state)
+{
+    (void)state;
+    struct hand_index h;
+    hand_index_fill(&h, false);
+    struct sg_media_index *index = hand_index_round(&h.index);
+    assert_non_null(index);
+    assert_false(index->iframes);
+    sg_media_index_unref(index);
+    h.video[1].key_bytes = 50000;
+    h.tracks[0].copyable = true;
+    index = hand_index_round(&h.index);
+    assert_non_null(index);
+    assert_true(index->iframes);
+    assert_int_equal(index->tracks[0].segments[1].key_bytes, 50000);
+    assert_true(index->tracks[0].copyable && !index->tracks[1].copyable);
+    sg_media_index_unref(index);
+}
+
+/* A source that has to be transcoded: tracks without segments, of no form. */
+static void described_tracks_are_kept(void **state)
+{
+    (void)state;
+    struct hand_index h;
+    hand_index_fill(&h, false);
+    h.index.fmp4 = h.index.ts = false;
+    for (unsigned i = 0; i < 2; i++) {
+        h.tracks[i].n_segments = h.tracks[i].samples = 0;
+        h.tracks[i].codec = SG_CODEC_OTHER;
+        h.tracks[i].codecs[0] = 0;
+    }
+    h.tracks[1].start = -2000;
+    struct sg_media_index *index = hand_index_round(&h.index);
+    assert_non_null(index);
+    assert_false(sg_media_index_packaged(index));
+    assert_int_equal(index->tracks[1].start, -2000);
+    assert_int_equal(index->tracks[0].duration, h.tracks[0].duration);
+    sg_media_index_unref(index);
+    h.index.fmp4 = true;
+    assert_null(hand_index_round(&h.index));
 }
 
 static void every_cut_is_refused(void **state)
@@ -111,6 +167,14 @@ static void no_tracks(struct hand_index *h)
 static void no_form(struct hand_index *h)
 {
     h->index.fmp4 = h->index.ts = false;
+}
+static void key_larger_than_segment(struct hand_index *h)
+{
+    h->video[0].key_bytes = 600000;
+}
+static void key_frame_of_sound(struct hand_index *h)
+{
+    h->audio[0].key_bytes = 1;
 }
 static void no_duration(struct hand_index *h)
 {
@@ -257,12 +321,44 @@ static void every_mutation_is_refused(void **state)
 {
     (void)state;
     static void (*const mutations[])(struct hand_index *) = {
-        no_tracks,    no_form,      no_duration,   line_in_type,  video_second,    two_defaults,
-        no_default,   same_name,    same_stream,   slash_in_name, quote_in_codecs, line_in_title,
-        bad_utf8,     no_language,  no_timescale,  no_time_base,  no_width,        huge_height,
-        no_sar,       no_fps,       odd_rotation,  full_rotation, no_rate,         no_channels,
-        no_segments,  wrong_start,  wrong_sum,     wrong_samples, wrong_bytes,     a_gap,
-        zero_segment, huge_segment, empty_segment, no_bytes,      huge_bytes,      seek_back,
+        no_tracks,
+        no_form,
+        key_larger_than_segment,
+        key_frame_of_sound,
+        no_duration,
+        line_in_type,
+        video_second,
+        two_defaults,
+        no_default,
+        same_name,
+        same_stream,
+        slash_in_name,
+        quote_in_codecs,
+        line_in_title,
+        bad_utf8,
+        no_language,
+        no_timescale,
+        no_time_base,
+        no_width,
+        huge_height,
+        no_sar,
+        no_fps,
+        odd_rotation,
+        full_rotation,
+        no_rate,
+        no_channels,
+        no_segments,
+        wrong_start,
+        wrong_sum,
+        wrong_samples,
+        wrong_bytes,
+        a_gap,
+        zero_segment,
+        huge_segment,
+        empty_segment,
+        no_bytes,
+        huge_bytes,
+        seek_back,
         far_start,
     };
     for (size_t i = 0; i < SG_ARRAY_LEN(mutations); i++) {
@@ -305,7 +401,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),
-        cmocka_unit_test(version_1_is_read),
+        cmocka_unit_test(old_versions_are_read),
+        cmocka_unit_test(key_frames_and_copies_are_kept),
+        cmocka_unit_test(described_tracks_are_kept),
         cmocka_unit_test(every_cut_is_refused),
         cmocka_unit_test(every_mutation_is_refused),
         cmocka_unit_test(flipped_bytes_do_no_harm),
