@@ -5,17 +5,16 @@
 #include "streamgate/layers/fetch.h"
 
 #include <curl/curl.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "streamgate/base/clock.h"
 #include "streamgate/base/log.h"
 #include "streamgate/base/validate.h"
 
 #include "fetch_head.h"
+#include "fetch_private.h"
 
 #define HEAD_MAX_BYTES (64u << 10) /* of all answers' headers together, interim ones included */
 #define BUFFER_BYTES (256L << 10)  /* larger pieces, fewer calls */
@@ -272,35 +271,14 @@ static int on_progress(void *arg, curl_off_t to_get, curl_off_t got, curl_off_t 
 
 /* ---- connections ---- */
 
-static bool read_address(const struct curl_sockaddr *c, struct sg_address *out)
-{
-    if (c->family == AF_INET) {
-        struct sockaddr_in in;
-        memcpy(&in, &c->addr, sizeof in);
-        *out = (struct sg_address){.b = {[10] = 0xff, [11] = 0xff}};
-        memcpy(out->b + 12, &in.sin_addr, 4);
-        return true;
-    }
-    if (c->family == AF_INET6) {
-        struct sockaddr_in6 in6;
-        memcpy(&in6, (const void *)&c->addr, sizeof in6);
-        memcpy(out->b, &in6.sin6_addr, 16);
-        return true;
-    }
-    return false;
-}
-
 static curl_socket_t on_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *c)
 {
     struct fetch *f = arg;
-    struct sg_address a;
-    if (purpose != CURLSOCKTYPE_IPCXN || !read_address(c, &a) ||
-        !sg_fetch_address_allowed(&a, f->p->allow)) {
-        f->refused = true;
-        return CURL_SOCKET_BAD;
-    }
-    f->tried = true;
-    return socket(c->family, c->socktype | SOCK_CLOEXEC, c->protocol);
+    bool allowed;
+    curl_socket_t s = fetch_open_socket(f->p->allow, purpose, c, &allowed);
+    f->refused |= !allowed;
+    f->tried |= allowed;
+    return s;
 }
 
 /* ---- one transfer ---- */
@@ -322,25 +300,9 @@ static bool configure(struct fetch *f)
 {
     CURL *c = f->curl;
     const struct sg_fetch_params *p = f->p;
-    bool ok = true;
+    bool ok = fetch_restrict(c);
 #define SET(option, value) (ok = curl_easy_setopt(c, option, value) == CURLE_OK && ok)
-    SET(CURLOPT_NOSIGNAL, 1L);
-    /* An abort need not wait for a name server. */
-    SET(CURLOPT_QUICK_EXIT, 1L);
-    SET(CURLOPT_PROTOCOLS_STR, "http,https");
-    SET(CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-    SET(CURLOPT_FOLLOWLOCATION, 0L);
-    SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
-    SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    SET(CURLOPT_HTTP09_ALLOWED, 0L);
-    SET(CURLOPT_HTTP_CONTENT_DECODING, 0L);
-    SET(CURLOPT_PROXY, ""); /* the environment's would connect for us, unchecked */
-    SET(CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-    SET(CURLOPT_SSL_VERIFYPEER, 1L);
-    SET(CURLOPT_SSL_VERIFYHOST, 2L);
-    SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET(CURLOPT_DNS_CACHE_TIMEOUT, -1L); /* a name keeps its addresses for as long as this takes */
-    SET(CURLOPT_USERAGENT, "StreamGate/" SG_VERSION);
     SET(CURLOPT_BUFFERSIZE, BUFFER_BYTES);
     SET(CURLOPT_LOW_SPEED_LIMIT, (long)SG_FETCH_STALL_BYTES_PER_S);
     SET(CURLOPT_LOW_SPEED_TIME, at_most((p->stall_timeout_ms + 999) / 1000, INT32_MAX));

@@ -10,17 +10,13 @@
  * first half of HMAC-SHA256 over bytes 0 to 25 and the 16-byte address; so a genuine token at the
  * wrong address can be told from a forged one, which is 403 against 401. Half of a SHA-256 MAC is
  * what RFC 2104 allows. */
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include "streamgate/base/fs.h"
-#include "streamgate/base/log.h"
 #include "streamgate/base/str.h"
 #include "streamgate/layers/identity.h"
 
+#include "key_file.h"
 #include "token_memo.h"
 
 enum {
@@ -31,8 +27,7 @@ enum {
     SIGNED_LEN = 26,
     RAW_LEN = SIGNED_LEN + SG_SHA256_LEN,
     TEXT_LEN = (RAW_LEN * 4 + 2) / 3,
-    HALF_MAC = SG_SHA256_LEN / 2,
-    KEY_BYTES = 32
+    HALF_MAC = SG_SHA256_LEN / 2
 };
 _Static_assert(TEXT_LEN == SG_TOKEN_TEXT_LEN, "one length");
 _Static_assert(TEXT_LEN < SG_PLAYBACK_TOKEN_SIZE, "a token fits its buffer");
@@ -44,52 +39,13 @@ struct sg_token_signer {
     struct sg_token_memo *memo;
 };
 
-static enum sg_error make_key_file(int data_dirfd, uint8_t key[KEY_BYTES])
-{
-    sg_random(key, KEY_BYTES);
-    return sg_fs_write_file(data_dirfd, KEY_FILE, key, KEY_BYTES, 0600);
-}
-
-static void warn_if_readable(int data_dirfd)
-{
-    int fd;
-    struct stat st;
-    if (sg_fs_open(data_dirfd, KEY_FILE, O_RDONLY, 0, &fd) != SG_OK)
-        return;
-    bool open_to_others = fstat(fd, &st) == 0 && (st.st_mode & 077) != 0;
-    close(fd);
-    if (open_to_others)
-        sg_warn_log("identity", KEY_FILE " can be read by others; its mode should be 0600");
-}
-
-static enum sg_error load_key(int data_dirfd, uint8_t key[KEY_BYTES])
-{
-    char *text = NULL;
-    size_t len = 0;
-    enum sg_error err = sg_fs_read_file(data_dirfd, KEY_FILE, KEY_BYTES, &text, &len);
-    if (err == SG_ERR_NOT_FOUND)
-        return make_key_file(data_dirfd, key);
-    if (err == SG_ERR_TOO_LARGE || (err == SG_OK && len != KEY_BYTES)) {
-        sg_error_log("identity", KEY_FILE " is not %d bytes long", KEY_BYTES);
-        err = SG_ERR_CONFIG;
-    }
-    if (err == SG_OK) {
-        memcpy(key, text, KEY_BYTES);
-        warn_if_readable(data_dirfd);
-    }
-    if (text != NULL)
-        sg_wipe(text, len);
-    free(text);
-    return err;
-}
-
 enum sg_error sg_token_signer_create(int data_dirfd, struct sg_token_signer **out)
 {
-    uint8_t key[KEY_BYTES];
+    uint8_t key[KEY_FILE_BYTES];
     struct sg_token_signer *s = calloc(1, sizeof *s);
     if (s == NULL)
         return SG_ERR_NO_MEMORY;
-    enum sg_error err = load_key(data_dirfd, key);
+    enum sg_error err = key_file_load(data_dirfd, KEY_FILE, key);
     if (err == SG_OK)
         err = sg_hmac_key_create(key, sizeof key, &s->key);
     sg_wipe(key, sizeof key);
