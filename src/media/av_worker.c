@@ -16,6 +16,7 @@
 #include "streamgate/base/log.h"
 
 #include "av_media.h"
+#include "av_task.h"
 
 enum { WORKER_SOCKET = 3, CONTEXTS_DEFAULT = 32, CONTEXTS_MAX = 4096 };
 
@@ -158,6 +159,7 @@ static enum sg_error run(struct sgav_source *source, const struct media_call *ca
         [MEDIA_OP_TS] = sgav_render_ts,
         [MEDIA_OP_POSTER] = sgav_render_poster,
         [MEDIA_OP_STORYBOARD] = sgav_render_storyboard,
+        [MEDIA_OP_IFRAME] = sgav_render_fmp4,
     };
     return call->op == MEDIA_OP_PROBE ? run_probe(source, call, out, why)
                                       : renders[call->op](source, call, out);
@@ -277,6 +279,8 @@ int sg_media_worker_main(void)
         return 0;
     if (!err)
         err = sg_sandbox_enter(WORKER_SOCKET, &limits);
+    if (!err && limits.task)
+        return sgav_task_serve(WORKER_SOCKET);
     if (!err)
         err = av_worker_create(&worker);
     if (err) {
