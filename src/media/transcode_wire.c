@@ -70,6 +70,7 @@ static void put_segment(struct wire_out *w, const struct sg_transcode_event *e)
     wire_put_u64(w, e->segment.duration);
     wire_put_u64(w, e->segment.bytes_fmp4);
     wire_put_u32(w, e->segment.samples);
+    wire_put_u32(w, e->segment.key_bytes);
 }
 
 enum sg_error transcode_event_encode(const struct sg_transcode_event *e,
@@ -155,7 +156,7 @@ static bool segment_holds(const struct sg_segment *s, const struct transcode_liv
 {
     return is_time(s->start) && s->duration > 0 &&
            s->duration <= (uint64_t)TIME_MAX - live->lasted && s->bytes_fmp4 > 0 &&
-           s->bytes_fmp4 <= UINT32_MAX && s->samples > 0 &&
+           s->bytes_fmp4 <= UINT32_MAX && s->samples > 0 && s->key_bytes < s->bytes_fmp4 &&
            (live->segments == 0 || s->start == live->end);
 }
 
@@ -168,8 +169,10 @@ static enum sg_error get_segment(struct wire_in *r, const struct sg_transcode_ou
     s->duration = wire_get_u64(r);
     s->bytes_fmp4 = wire_get_u64(r);
     s->samples = wire_get_u32(r);
+    s->key_bytes = wire_get_u32(r);
     if (r->failed || r->len || !live->announced || live->segments == UINT32_MAX ||
-        e->offset != live->bytes || !segment_holds(s, live))
+        e->offset != live->bytes || !segment_holds(s, live) ||
+        (s->key_bytes && o->video == SG_TRANSCODE_VIDEO_NONE))
         return SG_ERR_MEDIA_WORKER;
     enum sg_error err = reaches(o->live_fd, e->offset + s->bytes_fmp4);
     if (err)

@@ -9,7 +9,8 @@
  *           PROGRESS      done_us, frames
  *           LIVE_TRACK    output, bytes, and the track as an index of one track with one segment
  *                         that stands for nothing, so that the index's checks are this one's
- *           LIVE_SEGMENT  output, offset, start, duration, bytes_fmp4, samples
+ *           LIVE_SEGMENT  output, offset, start, duration, bytes_fmp4, samples,
+ *                         key_bytes
  *   result  decoded; for each output of the plan: frames, start_us, end_us, bytes
  */
 #ifndef STREAMGATE_MEDIA_TRANSCODE_WIRE_H

@@ -163,9 +163,10 @@ static void events_that_cannot_be_true_are_refused(void **state)
     assert_int_equal(pass(&heard, &first, &got), SG_ERR_MEDIA_WORKER); /* no track yet */
     heard = begun;
     assert_int_equal(pass(&heard, &track, &got), SG_ERR_MEDIA_WORKER); /* a second one */
-    struct sg_transcode_event bad[9];
+    struct sg_transcode_event bad[10];
     for (size_t i = 0; i < SG_ARRAY_LEN(bad); i++)
         bad[i] = next;
+    bad[9].segment.key_bytes = HAND_SEGMENT_BYTES;
     bad[0].offset++;
     bad[1].segment.start++;
     bad[2].segment.duration = 0;

@@ -110,7 +110,8 @@ struct sg_transcode_event hand_segment(uint32_t number)
         .segment = {.start = -3000 + (int64_t)number * 540000,
                     .duration = 540000,
                     .bytes_fmp4 = HAND_SEGMENT_BYTES,
-                    .samples = 150},
+                    .samples = 150,
+                    .key_bytes = 300},
     };
 }
 
