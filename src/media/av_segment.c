@@ -1,4 +1,5 @@
-/* An fMP4 segment: the hand-written header (fmp4.c), then the samples' bytes. */
+/* An fMP4 segment: the hand-written header (fmp4.c), then the samples' bytes. A key frame alone is
+ * one too, of one sample, which is decoded when it is shown as nothing is decoded around it. */
 #include <stdlib.h>
 
 #include "av_media.h"
@@ -33,6 +34,13 @@ enum sg_error sgav_render_fmp4(struct sgav_source *source, const struct media_ca
     enum sg_error err = sgav_samples_read(source, part, &samples);
     if (err)
         return err;
+    if (call->op == MEDIA_OP_IFRAME) {
+        if (part->samples != 1 || !samples[0].key) {
+            free(samples);
+            return SG_ERR_UNPROCESSABLE;
+        }
+        samples[0].dts = samples[0].pts;
+    }
     uint64_t overhead = fmp4_overhead(part->kind == SG_TRACK_VIDEO, part->samples), len = overhead;
     for (uint32_t i = 0; i < part->samples; i++)
         len += samples[i].size;

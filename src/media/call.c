@@ -5,6 +5,7 @@
 
 #include "streamgate/media/storyboard.h"
 
+#include "fmp4.h"
 #include "timeline.h"
 #include "wire.h"
 
@@ -132,6 +133,29 @@ static enum sg_error ts_parts(const struct sg_render *r, struct media_call *c)
     return SG_OK;
 }
 
+/* The first sample of a segment, shown until the next that is offered. */
+static enum sg_error key_part(const struct sg_render *r, struct media_call *c)
+{
+    const struct sg_track *t = r->track;
+    if (!r->index->fmp4 || r->number >= t->n_segments || !t->segments[r->number].key_bytes)
+        return SG_ERR_INVALID;
+    uint32_t next = r->number + 1;
+    while (next < t->n_segments && !t->segments[next].key_bytes)
+        next++;
+    c->parts[c->n_parts++] = (struct media_part){
+        .stream = t->stream,
+        .kind = t->kind,
+        .codec = t->codec,
+        .timescale = t->timescale,
+        .seek_dts = t->segments[r->number].seek_dts,
+        .samples = 1,
+        .last = true,
+        .end = next < t->n_segments ? t->segments[next].start : t->start + (int64_t)t->duration,
+    };
+    c->bytes = fmp4_overhead(true, 1) + t->segments[r->number].key_bytes;
+    return SG_OK;
+}
+
 static enum sg_error sheet_of(const struct sg_render *r, struct media_call *c)
 {
     struct sg_storyboard board;
@@ -152,6 +176,7 @@ enum sg_error media_call_of_render(const struct sg_render *r, struct media_call 
         [SG_RENDER_SEGMENT_TS] = MEDIA_OP_TS,
         [SG_RENDER_POSTER] = MEDIA_OP_POSTER,
         [SG_RENDER_STORYBOARD] = MEDIA_OP_STORYBOARD,
+        [SG_RENDER_IFRAME] = MEDIA_OP_IFRAME,
     };
     struct media_call c = {.op = ops[r->kind], .limits = *r->limits, .number = r->number};
     size_t key_len = strlen(r->key);
@@ -163,6 +188,10 @@ enum sg_error media_call_of_render(const struct sg_render *r, struct media_call 
         c.width = r->width;
     } else if (r->kind == SG_RENDER_STORYBOARD) {
         enum sg_error err = sheet_of(r, &c);
+        if (err)
+            return err;
+    } else if (r->kind == SG_RENDER_IFRAME) {
+        enum sg_error err = key_part(r, &c);
         if (err)
             return err;
     } else if (r->kind == SG_RENDER_SEGMENT_TS) {

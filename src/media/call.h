@@ -15,6 +15,7 @@ enum media_op {
     MEDIA_OP_TS,
     MEDIA_OP_POSTER,
     MEDIA_OP_STORYBOARD,
+    MEDIA_OP_IFRAME,
     MEDIA_OP_END,
     MEDIA_OP_SWEEP = MEDIA_OP_END /* no payload, no file: only what follows every call */
 };
@@ -39,7 +40,7 @@ struct media_call {
     char key[MEDIA_KEY_SIZE];
     struct sg_media_limits limits;
     uint32_t number;  /* of the segment or sheet */
-    uint64_t bytes;   /* what the fMP4 segment must come to */
+    uint64_t bytes;   /* what the fMP4 segment or key frame must come to */
     uint64_t time_ms; /* poster; storyboard: from tile to tile */
     uint32_t width;   /* poster; storyboard: of a tile */
     uint32_t height;  /* storyboard: of a tile */

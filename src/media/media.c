@@ -89,7 +89,7 @@ struct render_wait {
     void (*done)(void *arg, enum sg_error err, struct sg_buf *body, const char *why);
     void *arg;
     enum sg_render_kind kind;
-    uint64_t bytes; /* of an fMP4 segment: known beforehand */
+    uint64_t bytes; /* of an fMP4 segment or key frame: known beforehand */
 };
 
 /* The first bytes each kind of body must show; what is not that came from a process gone wrong. */
@@ -101,6 +101,7 @@ static bool body_plausible(const struct render_wait *wait, const struct sg_buf *
     case SG_RENDER_INIT:
         return memcmp(body->data + 4, "ftyp", 4) == 0;
     case SG_RENDER_SEGMENT_FMP4:
+    case SG_RENDER_IFRAME:
         return body->len == wait->bytes && memcmp(body->data + 4, "moof", 4) == 0;
     case SG_RENDER_SEGMENT_TS:
         return body->len % 188 == 0 && body->data[0] == 0x47;

@@ -8,6 +8,7 @@
 
 #include "streamgate/base/str.h"
 
+#include "playlist_iframes.h"
 #include "rows.h"
 
 enum { VERSION_FMP4 = 7, VERSION_TS = 6, MASTER_CODECS_MAX = 8 };
@@ -209,6 +210,8 @@ enum sg_error sg_playlist_master(const struct sg_presentation *p, bool ts, struc
     enum sg_error err = m.group ? audio_group(&text, p, &m.sound) : SG_OK;
     if (!err)
         err = put_variants(&text, &m);
+    if (!err && !ts)
+        err = playlist_put_iframes(&text, p);
     if (err) {
         sg_text_free(&text);
         return err;

@@ -11,6 +11,8 @@
  * UNSUPPORTED_MEDIA when nothing is offered in that form. */
 enum sg_error sg_playlist_master(const struct sg_presentation *p, bool ts, struct sg_buf **out) SG_NODISCARD;
 enum sg_error sg_playlist_media(const struct sg_media_index *index, const struct sg_track *track, bool ts, struct sg_buf **out) SG_NODISCARD;
+/* The key frames of a video track alone: below {track}/, iframes.m3u8 -> init.mp4 and iframe-{n}.m4s, n as in seg-{n}.m4s; outside: the same from beside the folder. UNSUPPORTED_MEDIA when they are not offered. */
+enum sg_error sg_playlist_iframes(const struct sg_media_index *index, const struct sg_track *track, bool outside, struct sg_buf **out) SG_NODISCARD;
 /* Of a track that is still being made, in the fMP4 form: an EVENT playlist without an end (4.3.3.5). The track may have no segment yet. */
 struct sg_playlist_growth { uint32_t segment_ms, keyframe_ms; };
 enum sg_error sg_playlist_event(const struct sg_media_index *index, const struct sg_track *track, const struct sg_playlist_growth *growth, struct sg_buf **out) SG_NODISCARD;

@@ -1,5 +1,6 @@
 /* Calls to the media process: encoded, decoded strictly, and made of what a render names. */
 #include "call.h"
+#include "fmp4.h"
 #include "index_support.h"
 #include "support/unit.h"
 
@@ -72,6 +73,22 @@ static void parts_of_renders(void **state)
     r.number = 2;
     assert_int_equal(media_call_of_render(&r, &c), SG_OK);
     assert_int_equal(c.bytes, 200000);
+    r.kind = SG_RENDER_IFRAME;
+    for (r.number = 0; r.number < 4; r.number++)
+        assert_int_equal(media_call_of_render(&r, &c), SG_ERR_INVALID);
+    h.video[0].key_bytes = 30000;
+    h.video[2].key_bytes = 50000;
+    r.number = 0; /* until the next that is known */
+    assert_int_equal(media_call_of_render(&r, &c), SG_OK);
+    assert_int_equal(c.n_parts, 1);
+    assert_int_equal(c.parts[0].samples, 1);
+    assert_int_equal(c.parts[0].end, h.video[2].start);
+    assert_int_equal(c.bytes, 30000 + fmp4_overhead(true, 1));
+    r.number = 1;
+    assert_int_equal(media_call_of_render(&r, &c), SG_ERR_INVALID);
+    r.number = 2;
+    assert_int_equal(media_call_of_render(&r, &c), SG_OK);
+    assert_int_equal(c.parts[0].end, 1305000);
     r.kind = SG_RENDER_POSTER;
     r.time_ms = 99999999;
     assert_int_equal(media_call_of_render(&r, &c), SG_OK);

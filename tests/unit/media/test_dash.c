@@ -280,10 +280,10 @@ static void wait_at_the_beginning(void **state)
     /* 10 s of 1 MB, then four of 0.5 s with 400 kB: runs of 5 s to 15 s count, and the largest is
      * the first with all that follow, 2.6 MB in 12 s = 1733334; the four need 7.385 s at that rate,
      * of which 1.5 s pass with the first three */
-    struct sg_segment segments[5] = {{0, 900000, 0, 1000000, 1000000, 250}};
+    struct sg_segment segments[5] = {{0, 900000, 0, 1000000, 1000000, 250, 0}};
     for (unsigned i = 1; i < 5; i++)
         segments[i] = (struct sg_segment){
-            900000 + (i - 1) * 45000, 45000, 900000 + (i - 1) * 45000, 400000, 400000, 12};
+            900000 + (i - 1) * 45000, 45000, 900000 + (i - 1) * 45000, 400000, 400000, 12, 0};
     h.tracks[0].segments = segments;
     h.tracks[0].n_segments = 5;
     h.tracks[0].duration = 1080000;

@@ -64,6 +64,7 @@ static enum sg_error render(struct sgav_source *source, const struct sg_render *
         [SG_RENDER_SEGMENT_TS] = sgav_render_ts,
         [SG_RENDER_POSTER] = sgav_render_poster,
         [SG_RENDER_STORYBOARD] = sgav_render_storyboard,
+        [SG_RENDER_IFRAME] = sgav_render_fmp4,
     };
     struct media_call call;
     enum sg_error err = media_call_of_render(what, &call);
@@ -99,6 +100,10 @@ static bool same_bodies(struct reader *a, struct reader *b, int fd, bool posters
         what.kind = SG_RENDER_SEGMENT_FMP4;
         for (; what.number < what.track->n_segments; what.number++)
             same = same_body(a, b, &what) && same;
+        what.kind = SG_RENDER_IFRAME;
+        for (what.number = 0; what.number < what.track->n_segments; what.number++)
+            if (what.track->segments[what.number].key_bytes)
+                same = same_body(a, b, &what) && same;
     }
     what.track = sg_media_index_main(index);
     what.kind = SG_RENDER_SEGMENT_TS;

@@ -5,6 +5,7 @@
 
 #include "streamgate/media/playlist.h"
 
+#include "fmp4.h"
 #include "index_support.h"
 #include "support/unit.h"
 
@@ -143,7 +144,7 @@ static void sums_do_not_drift(void **state)
     assert_non_null(segments);
     for (unsigned i = 0; i < N; i++)
         segments[i] =
-            (struct sg_segment){(int64_t)i * STEP + 7, STEP, (int64_t)i * STEP, 1000, 1000, 144};
+            (struct sg_segment){(int64_t)i * STEP + 7, STEP, (int64_t)i * STEP, 1000, 1000, 144, 0};
     struct sg_track t = h.tracks[0];
     t.timescale = 23999; /* no instant falls on a microsecond */
     t.segments = segments;
@@ -168,13 +169,65 @@ static void sums_do_not_drift(void **state)
     free(segments);
 }
 
+/* An entry for each segment that begins with a key frame: 36124 and 60124 bytes with their headers.
+ */
+static void key_frames_alone(void **state)
+{
+    (void)state;
+    static const char head[] =
+        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:9\n#EXT-X-MEDIA-SEQUENCE:0\n"
+        "#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-I-FRAMES-ONLY\n";
+    struct hand_index h;
+    struct sg_buf *buf = NULL;
+    char want[1024];
+    hand_index_fill(&h, false);
+    assert_int_equal(sg_playlist_iframes(&h.index, &h.tracks[0], false, &buf),
+                     SG_ERR_UNSUPPORTED_MEDIA);
+    h.video[0].key_bytes = 36000;
+    h.video[1].key_bytes = 60000;
+    h.index.iframes = true; /* as decoding sets it */
+    snprintf(want, sizeof(want),
+             "%s#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:6.000000,\niframe-0.m4s\n#EXTINF:8.500000,\n"
+             "iframe-1.m4s\n#EXT-X-ENDLIST\n",
+             head);
+    enum sg_error err = sg_playlist_iframes(&h.index, &h.tracks[0], false, &buf);
+    expect(err, buf, want);
+    snprintf(want, sizeof(want),
+             "%s#EXT-X-MAP:URI=\"original/init.mp4\"\n#EXTINF:6.000000,\noriginal/iframe-0.m4s\n"
+             "#EXTINF:8.500000,\noriginal/iframe-1.m4s\n#EXT-X-ENDLIST\n",
+             head);
+    err = sg_playlist_iframes(&h.index, &h.tracks[0], true, &buf);
+    expect(err, buf, want);
+    assert_int_equal(sg_playlist_iframes(&h.index, &h.tracks[1], false, &buf),
+                     SG_ERR_UNSUPPORTED_MEDIA);
+
+    assert_int_equal(hand_master(&h.index, true, &buf), SG_OK);
+    assert_null(memmem(buf->data, buf->len, "I-FRAME", 7));
+    sg_buf_unref(buf);
+    assert_int_equal(hand_master(&h.index, false, &buf), SG_OK);
+    char *text = strndup((const char *)buf->data, buf->len);
+    assert_non_null(text);
+    const char *line = strstr(text, "#EXT-X-I-FRAME-STREAM-INF:");
+    assert_non_null(line);
+    uint64_t overhead = fmp4_overhead(true, 1);
+    uint64_t peak = ((60000 + overhead) * 80 + 84) / 85, first = ((36000 + overhead) * 8 + 5) / 6;
+    uint64_t average = (96000 + 2 * overhead) * 80 / 145 + 1;
+    snprintf(want, sizeof(want),
+             "#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=%llu,AVERAGE-BANDWIDTH=%llu,"
+             "CODECS=\"avc1.64001f\",RESOLUTION=1280x720,URI=\"original/iframes.m3u8\"\n",
+             (unsigned long long)(peak > first ? peak : first), (unsigned long long)average);
+    assert_string_equal(line, want);
+    free(text);
+    sg_buf_unref(buf);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(master_fmp4),       cmocka_unit_test(master_ts),
         cmocka_unit_test(media_fmp4),        cmocka_unit_test(media_ts_with_tail),
         cmocka_unit_test(open_groups),       cmocka_unit_test(audio_only),
-        cmocka_unit_test(sums_do_not_drift),
+        cmocka_unit_test(sums_do_not_drift), cmocka_unit_test(key_frames_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
