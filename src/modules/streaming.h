@@ -73,6 +73,11 @@ enum sg_error stream_answer_built(struct sg_request *req, struct sg_response *re
 enum sg_error stream_get_source(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
 enum sg_error stream_get_download(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
 
+/* streaming_iframes.c */
+enum sg_error stream_get_iframes(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
+enum sg_error stream_get_main_iframes(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
+enum sg_error stream_get_iframe(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
+
 /* streaming_pictures.c */
 enum sg_error stream_get_poster(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
 enum sg_error stream_get_storyboard(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
