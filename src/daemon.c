@@ -20,6 +20,7 @@
 #include "streamgate/http/asset_view.h"
 #include "streamgate/http/route.h"
 #include "streamgate/layers/jobs.h"
+#include "streamgate/layers/live.h"
 #include "streamgate/server/server.h"
 
 #include "startup.h"
@@ -248,6 +249,8 @@ static enum sg_error start_layers(struct daemon *d, const struct sg_config *c)
     if (err == SG_OK)
         err = sg_jobs_create(svc->db, c, &svc->jobs);
     if (err == SG_OK)
+        err = sg_live_create(&svc->live);
+    if (err == SG_OK)
         err = sg_pool_create(&(struct sg_pool_params){.name = "blocking",
                                                       .threads = (unsigned)sg_config_uint(
                                                           c, SG_SET_server_blocking_threads)},
@@ -357,6 +360,7 @@ static void stop_layers(struct daemon *d)
     sg_pool_destroy(&svc->sync);
     sg_pool_destroy(&svc->hashing);
     sg_media_pool_destroy(&svc->media);
+    sg_live_destroy(&svc->live);
     sg_asset_cache_destroy(&svc->assets);
     sg_content_cache_destroy(&svc->content);
     sg_jobs_destroy(&svc->jobs);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "streamgate/layers/address.h"
+#include "streamgate/layers/renditions.h"
 
 extern char **environ;
 
@@ -98,12 +99,19 @@ static const char *check_text(enum sg_setting setting, const char *value)
             sg_str_to_u64(colon + 1, strlen(colon + 1), 65535, &port) != SG_OK)
             return "must be ADDRESS:PORT, such as 127.0.0.1:8080 or [::1]:8080, port 0 to 65535";
     }
-    if (setting == SG_SET_server_trusted_proxies || setting == SG_SET_import_allow_addresses) {
+    if (setting == SG_SET_server_trusted_proxies || setting == SG_SET_import_allow_addresses ||
+        setting == SG_SET_webhook_allow_addresses) {
         struct sg_cidr_list *list = NULL;
         enum sg_error err = sg_cidr_list_parse(value, &list);
         sg_cidr_list_destroy(&list);
         if (err != SG_OK)
             return "must be addresses or CIDR blocks, separated by commas";
+    }
+    if (setting == SG_SET_transcode_ladder) {
+        struct sg_ladder ladder;
+        if (sg_ladder_parse(value, &ladder) != SG_OK)
+            return "must be up to 12 rungs such as 720p:2800k or 720p:crf23, no height twice, "
+                   "separated by spaces";
     }
     return NULL;
 }

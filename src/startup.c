@@ -14,6 +14,7 @@
 #include "streamgate/store/asset_store.h"
 #include "streamgate/store/audit_store.h"
 #include "streamgate/store/key_store.h"
+#include "streamgate/store/rendition_store.h"
 #include "streamgate/store/upload_store.h"
 
 enum sg_error startup_lock(int data_dirfd, int *out_fd)
@@ -79,19 +80,26 @@ static bool list_has(const struct id_list *l, const char *id)
 
 struct found {
     struct id_list rows, files;
+    struct id_list renditions;     /* ready ones: the others have no file to keep */
     struct id_list uploads, begun; /* unfinished; those with acknowledged bytes */
+};
+
+struct row_lists {
+    struct id_list *assets, *renditions;
 };
 
 static enum sg_error read_rows(struct sg_db_conn *c, void *arg)
 {
-    return sg_asset_each_id(c, list_add, arg);
+    struct row_lists *rows = arg;
+    enum sg_error err = sg_asset_each_id(c, list_add, rows->assets);
+    return err == SG_OK ? sg_rendition_each_ready(c, list_add, rows->renditions) : err;
 }
 
 #define MISSING "its file is missing"
 #define KEEP_FAILED_MS 86400000u /* how long whoever uploaded can read of it */
 
 struct missing {
-    const struct id_list *rows, *files;
+    const struct id_list *rows, *renditions, *files;
     size_t found;
 };
 
@@ -123,6 +131,14 @@ static enum sg_error mark_missing(struct sg_db_conn *c, void *arg)
         if (err != SG_OK)
             return err;
         m->found++;
+    }
+    for (size_t i = 0; i < m->renditions->n; i++) {
+        if (list_has(m->files, m->renditions->ids[i]))
+            continue;
+        sg_warn_log("main", "rendition %s: %s", m->renditions->ids[i], MISSING);
+        enum sg_error err = sg_rendition_mark_missing(c, m->renditions->ids[i], MISSING);
+        if (err != SG_OK && err != SG_ERR_NOT_FOUND)
+            return err;
     }
     return SG_OK;
 }
@@ -189,7 +205,8 @@ static enum sg_error remove_orphans(struct sg_blob_store *blobs, const struct fo
 {
     const struct id_list *files = &found->files;
     for (size_t i = 0; i < files->n; i++) {
-        if (list_has(&found->rows, files->ids[i]) || list_has(&found->uploads, files->ids[i]))
+        if (list_has(&found->rows, files->ids[i]) || list_has(&found->uploads, files->ids[i]) ||
+            list_has(&found->renditions, files->ids[i]))
             continue;
         enum sg_error err = sg_blob_remove(blobs, files->ids[i]);
         if (err != SG_OK)
@@ -219,10 +236,11 @@ static enum sg_error find_all(struct sg_db *db, struct sg_blob_store *blobs, str
     if (err == SG_OK)
         err = sg_blob_clear_staged(blobs, keep_staged, &found->uploads, staged);
     if (err == SG_OK)
-        err = sg_db_read(db, read_rows, &found->rows);
+        err = sg_db_read(db, read_rows, &(struct row_lists){&found->rows, &found->renditions});
     if (err == SG_OK)
         err = sg_blob_each(blobs, list_add, &found->files);
     list_sort(&found->rows);
+    list_sort(&found->renditions);
     list_sort(&found->files);
     sg_metric_gauge_add(SG_METRIC_UPLOAD_OPEN, 0, (int64_t)found->uploads.n);
     return err;
@@ -233,7 +251,8 @@ enum sg_error startup_reconcile(struct sg_db *db, struct sg_blob_store *blobs)
     struct found found = {0};
     uint64_t staged = 0;
     size_t removed = 0;
-    struct missing m = {.rows = &found.rows, .files = &found.files};
+    struct missing m = {
+        .rows = &found.rows, .renditions = &found.renditions, .files = &found.files};
     enum sg_error err = find_all(db, blobs, &found, &staged);
     if (err == SG_OK)
         err = check_begun(db, blobs, &found.begun);
@@ -254,6 +273,7 @@ enum sg_error startup_reconcile(struct sg_db *db, struct sg_blob_store *blobs)
                     "without a file",
                     found.rows.n, found.uploads.n, staged, removed, m.found);
     free(found.rows.ids);
+    free(found.renditions.ids);
     free(found.uploads.ids);
     free(found.begun.ids);
     free(found.files.ids);

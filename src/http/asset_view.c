@@ -119,7 +119,7 @@ static json_t *rendition_json(const struct sg_rendition *r)
     return o;
 }
 
-static json_t *renditions_json(const struct sg_asset_entry *e)
+json_t *sg_renditions_json(const struct sg_asset_entry *e)
 {
     const struct sg_presentation *p = e->shows;
     json_t *list = json_array();
@@ -198,6 +198,19 @@ static int set_media_fields(json_t *o, const struct sg_asset_fields *f)
     return bad;
 }
 
+json_t *sg_stream_json(struct sg_request *req, const struct sg_asset_entry *e)
+{
+    char token[SG_PLAYBACK_TOKEN_SIZE];
+    if (fresh_token(req, e->asset, token) != SG_OK)
+        return NULL;
+    const struct sg_asset_fields *f = &e->asset->f;
+    return json_pack("{s:s, s:s, s:s, s:f, s:o, s:o}", "id", f->id, "status",
+                     sg_asset_status_name(f->status), "playback_policy",
+                     sg_asset_policy_name(f->policy), "duration", (double)f->duration_ms / 1000.0,
+                     "playback", sg_playback_json(req, e, token), "renditions",
+                     sg_renditions_json(e));
+}
+
 json_t *sg_asset_json(struct sg_request *req, const struct sg_asset_entry *e)
 {
     const struct sg_asset_fields *f = &e->asset->f;
@@ -216,7 +229,7 @@ json_t *sg_asset_json(struct sg_request *req, const struct sg_asset_entry *e)
     bad |= json_object_set_new(o, "owner", json_string(f->owner));
     bad |= json_object_set_new(o, "playback_policy", json_string(sg_asset_policy_name(f->policy)));
     bad |= set_media_fields(o, f);
-    bad |= json_object_set_new(o, "renditions", renditions_json(e));
+    bad |= json_object_set_new(o, "renditions", sg_renditions_json(e));
     bad |= json_object_set_new(o, "playback", sg_playback_json(req, e, token));
     bad |= json_object_set_new(o, "error", text_or_null(f->error));
     bad |= json_object_set_new(o, "version", json_integer((json_int_t)f->version));

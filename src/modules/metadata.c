@@ -6,6 +6,7 @@
 #include "streamgate/base/log.h"
 #include "streamgate/base/metrics.h"
 #include "streamgate/http/asset_view.h"
+#include "streamgate/layers/jobs.h"
 #include "streamgate/modules/modules.h"
 
 static enum sg_error answer_asset(struct sg_request *req, struct sg_response *res,
@@ -159,6 +160,24 @@ out:
     return err;
 }
 
+/* Its rows went with the asset's. What makes more of it has nothing to make it for. */
+static void drop_renditions(struct sg_services *svc, const struct sg_asset_entry *e)
+{
+    for (size_t i = 0; i < e->renditions.n; i++) {
+        const struct sg_rendition *r = &e->renditions.items[i];
+        enum sg_job_state state;
+        if (r->state == SG_RENDITION_WAITING) {
+            enum sg_error err = sg_jobs_cancel(svc->jobs, r->job_id, NULL, &state);
+            if (err != SG_OK && err != SG_ERR_CONFLICT && err != SG_ERR_NOT_FOUND)
+                sg_warn_log("metadata", "job %s goes on for nothing: %s", r->job_id,
+                            sg_error_title(err));
+        }
+        sg_content_invalidate(svc->content, r->id, strlen(r->id));
+        if (sg_blob_remove(svc->blobs, r->id) != SG_OK)
+            sg_warn_log("metadata", "file of rendition %s could not be removed yet", r->id);
+    }
+}
+
 static enum sg_error asset_delete(struct sg_request *req, struct sg_response *res)
 {
     struct sg_asset_entry *e = NULL;
@@ -177,6 +196,7 @@ static enum sg_error asset_delete(struct sg_request *req, struct sg_response *re
     /* The row is gone, so the asset is; a file that stays behind is removed by the next start. */
     if (sg_blob_remove(req->svc->blobs, id) != SG_OK)
         sg_warn_log("metadata", "file of deleted asset %s could not be removed yet", id);
+    drop_renditions(req->svc, e);
     sg_media_sweep(req->svc->media, req->svc->media_processes);
     sg_metric_add(SG_METRIC_DELETE_METADATA_SUCCESS, 0, 1);
     sg_response_empty(res, 204);

@@ -233,8 +233,9 @@ static enum sg_error get_master_in(struct sg_request *req, struct sg_response *r
         return err;
     struct stream_content c = {.kind = STREAM_MASTER, .type = STREAM_TYPE_M3U8};
     stream_make_key(&c, e->asset->f.id, "master", ts ? "m3u8-ts" : "m3u8", e->shows->tag);
-    err = check_form(req, e, ts);
-    if (err == SG_OK)
+    bool grows = !ts && stream_grows(e);
+    err = grows ? stream_live_master(req, res, e) : check_form(req, e, ts);
+    if (err == SG_OK && !grows)
         err = stream_answer_text(req, res, e, &c,
                                  &(struct stream_text){.make = make_playlist, .ts = ts});
     sg_asset_entry_unref(e);
@@ -285,8 +286,9 @@ static enum sg_error get_playlist_in(struct sg_request *req, struct sg_response 
     if (err != SG_OK)
         return err;
     struct stream_text text = {.make = make_playlist, .ts = ts};
-    err = stream_find(req, e, ts, &text.offer);
-    if (err == SG_OK)
+    bool grows = !ts && stream_grows(e);
+    err = grows ? stream_live_playlist(req, res, e) : stream_find(req, e, ts, &text.offer);
+    if (err == SG_OK && !grows)
         err = media_playlist(req, res, e, &text);
     sg_asset_entry_unref(e);
     return err;
@@ -408,8 +410,9 @@ static enum sg_error get_init(struct sg_request *req, struct sg_response *res)
     struct stream_content c = {.kind = STREAM_INIT};
     struct sg_render render = {.kind = SG_RENDER_INIT};
     struct sg_offer offer;
-    err = stream_find(req, e, false, &offer);
-    if (err == SG_OK) {
+    bool grows = stream_grows(e);
+    err = grows ? stream_live_piece(req, res, e) : stream_find(req, e, false, &offer);
+    if (err == SG_OK && !grows) {
         render_offer(&render, &offer);
         c.type = render.track->kind == SG_TRACK_VIDEO ? "video/mp4" : "audio/mp4";
         stream_make_key(&c, offer.file->id, render.track->name, "init", 0);
@@ -439,8 +442,9 @@ static enum sg_error get_segment_in(struct sg_request *req, struct sg_response *
     struct stream_content c = {.kind = STREAM_SEGMENT};
     struct sg_render render = {.kind = ts ? SG_RENDER_SEGMENT_TS : SG_RENDER_SEGMENT_FMP4};
     struct sg_offer offer;
-    err = stream_find(req, e, ts, &offer);
-    if (err != SG_OK)
+    bool grows = !ts && stream_grows(e);
+    err = grows ? stream_live_piece(req, res, e) : stream_find(req, e, ts, &offer);
+    if (err != SG_OK || grows)
         goto out;
     render_offer(&render, &offer);
     uint32_t count = ts ? sg_media_index_ts_segments(render.index) : render.track->n_segments;

@@ -27,7 +27,8 @@ enum stream_kind {
 struct stream_content {
     enum stream_kind kind;
     const char *type;
-    char key[STREAM_KEY_SIZE]; /* begins with the id of the asset or of a file of it, so that deletion finds it */
+    char key[STREAM_KEY_SIZE]; /* begins with the id of the asset or of a file of it, so that
+                                  deletion finds it */
     size_t key_len;
 };
 
@@ -63,11 +64,21 @@ enum sg_error stream_answer(struct sg_request *req, struct sg_response *res,
 const char *stream_etag(struct sg_request *req, const struct sg_asset *asset,
                         const struct stream_content *c);
 void stream_count(enum stream_kind kind); /* a request that was answered */
-/* render->key and index: of the file it is made of, when that is not the source. Answers from memory, or joins the build under way, or starts it: in a media process, once however
- * many ask. */
+/* render->key and index: of the file it is made of, when that is not the source. Answers from
+ * memory, or joins the build under way, or starts it: in a media process, once however many ask. */
 enum sg_error stream_answer_built(struct sg_request *req, struct sg_response *res,
                                   struct sg_asset_entry *e, const struct stream_content *c,
                                   struct sg_render *render) SG_NODISCARD;
+
+/* streaming_live.c: whether all there is of the asset is still being made; then these answer.
+ * piece: init.mp4, and segments where the path has {n}. */
+bool stream_grows(const struct sg_asset_entry *e);
+enum sg_error stream_live_master(struct sg_request *req, struct sg_response *res,
+                                 const struct sg_asset_entry *e) SG_NODISCARD;
+enum sg_error stream_live_playlist(struct sg_request *req, struct sg_response *res,
+                                   const struct sg_asset_entry *e) SG_NODISCARD;
+enum sg_error stream_live_piece(struct sg_request *req, struct sg_response *res,
+                                const struct sg_asset_entry *e) SG_NODISCARD;
 
 /* streaming_files.c */
 enum sg_error stream_get_source(struct sg_request *req, struct sg_response *res) SG_NODISCARD;

@@ -70,6 +70,8 @@ static enum sg_error tx_done(struct sg_db_conn *c, void *arg)
     struct sg_upload_move m = move_of(k, SG_UPLOAD_PROCESSING, SG_UPLOAD_DONE);
     enum sg_error err = sg_asset_finish(c, &k->fields, k->file.encoded, k->file.encoded_len);
     if (err == SG_OK)
+        err = upload_file_begin(c, &k->file, &k->fields);
+    if (err == SG_OK)
         err = sg_upload_move(c, &m);
     return err != SG_OK ? err : sg_audit_append(c, &k->event);
 }

@@ -3,13 +3,13 @@
 #include "upload_file.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "streamgate/base/fs.h"
 #include "streamgate/base/log.h"
 #include "streamgate/base/metrics.h"
+#include "streamgate/layers/jobs.h"
 
 #define HASH_BLOCK ((size_t)1 << 20)
 
@@ -150,16 +150,19 @@ static enum sg_error sync_and_probe(struct upload_file *f)
     return err;
 }
 
+static enum sg_error make_plan(struct upload_file *f)
+{
+    f->plan = malloc(sizeof *f->plan);
+    if (f->plan == NULL)
+        return SG_ERR_NO_MEMORY;
+    sg_renditions_plan(sg_services_config(f->svc), f->index, f->plan);
+    return SG_OK;
+}
+
 enum sg_error upload_file_examine(struct upload_file *f)
 {
     enum sg_error err = find_twin(f) ? SG_OK : sync_and_probe(f);
-    if (err == SG_OK && !sg_media_index_packaged(f->index)) {
-        const struct sg_track *main = sg_media_index_main(f->index);
-        snprintf(f->why, sizeof f->why, "The file is %s with %s, which has to be transcoded.",
-                 f->index->format, main->codec_name);
-        return SG_ERR_UNSUPPORTED_MEDIA;
-    }
-    return err;
+    return err == SG_OK ? make_plan(f) : err;
 }
 
 /* An earlier try of this very upload got as far as putting a file in its place, perhaps not as far
@@ -203,6 +206,8 @@ enum sg_error upload_file_publish(struct upload_file *f)
 
 void upload_file_settle(struct upload_file *f)
 {
+    if (f->plan->n_jobs > 0)
+        sg_jobs_kick(f->svc->jobs);
     if (!f->shared)
         return;
     sg_metric_add(SG_METRIC_UPLOAD_DEDUPLICATED, 0, 1);
@@ -220,13 +225,19 @@ void upload_file_retract(struct upload_file *f)
     f->published = false;
 }
 
+enum sg_error upload_file_begin(struct sg_db_conn *c, const struct upload_file *f,
+                                const struct sg_asset_fields *asset)
+{
+    return sg_renditions_begin(c, asset, f->plan);
+}
+
 void upload_file_describe(const struct upload_file *f, struct sg_asset_fields *out)
 {
     const struct sg_track *video = sg_media_index_video(f->index);
     const struct sg_track *audio = sg_media_index_audio(f->index);
     memcpy(out->id, f->id, SG_ULID_SIZE);
     memcpy(out->sha256, f->sha256, SG_SHA256_LEN);
-    out->status = SG_ASSET_READY;
+    out->status = sg_media_index_packaged(f->index) ? SG_ASSET_READY : SG_ASSET_PROCESSING;
     out->size_bytes = f->size_bytes;
     out->content_type = f->index->content_type;
     out->duration_ms = f->index->duration_ms;
@@ -254,6 +265,8 @@ void upload_file_clear(struct upload_file *f)
     if (f->index != NULL)
         sg_media_index_unref(f->index);
     free(f->encoded);
+    free(f->plan);
+    f->plan = NULL;
     f->twin = NULL;
     f->index = NULL;
     f->encoded = NULL;

@@ -161,6 +161,8 @@ static enum sg_error commit_rows(struct sg_db_conn *c, void *arg)
         upload_quota_commit(c, commit->cfg, commit->fields->owner, commit->fields->size_bytes);
     if (err == SG_OK)
         err = sg_asset_insert(c, commit->fields, commit->file->encoded, commit->file->encoded_len);
+    if (err == SG_OK)
+        err = upload_file_begin(c, commit->file, commit->fields);
     return err != SG_OK ? err : sg_audit_append(c, &commit->event);
 }
 
@@ -212,17 +214,31 @@ static enum sg_error commit_asset(struct sg_request *req, struct upload_file *fi
     return err;
 }
 
+static enum sg_error planned(const struct sg_rendition_plan *plan, struct sg_rendition_list *out)
+{
+    if (plan->n == 0)
+        return SG_OK;
+    out->items = malloc(plan->n * sizeof *out->items);
+    if (out->items == NULL)
+        return SG_ERR_NO_MEMORY;
+    memcpy(out->items, plan->items, plan->n * sizeof *out->items);
+    out->n = plan->n;
+    return SG_OK;
+}
+
 static enum sg_error respond(struct sg_request *req, struct sg_response *res,
                              const struct ingest *in, const struct sg_asset_fields *fields,
-                             struct sg_media_index *index)
+                             const struct upload_file *file)
 {
     struct sg_asset *asset = NULL;
     enum sg_error err = sg_asset_create(fields, &asset);
     if (err != SG_OK)
         return err;
     struct sg_asset_entry *entry = NULL;
-    struct sg_rendition_list none = {0};
-    err = sg_asset_entry_create(asset, index, &none, &entry);
+    struct sg_rendition_list list = {0};
+    err = planned(file->plan, &list);
+    if (err == SG_OK)
+        err = sg_asset_entry_create(asset, file->index, &list, &entry);
     json_t *body = err == SG_OK ? sg_asset_json(req, entry) : NULL;
     sg_asset_entry_unref(entry);
     char etag[SG_ETAG_SIZE];
@@ -310,7 +326,7 @@ enum sg_error ingest_finish(struct sg_request *req, struct sg_response *res, str
     if (err == SG_OK)
         err = make_asset(req, in, &file, &fields);
     if (err == SG_OK)
-        err = respond(req, res, in, &fields, file.index);
+        err = respond(req, res, in, &fields, &file);
     if (err == SG_OK)
         err = upload_add_timing(req, res, &file.t);
     upload_file_clear(&file);

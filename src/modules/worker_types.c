@@ -1,4 +1,5 @@
-/* The daemon's own housekeeping as jobs: expire (old jobs), gc (files nobody speaks of), backup. */
+/* The daemon's own housekeeping as jobs: expire (old jobs and deliveries), gc (files nobody speaks
+ * of), backup. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +10,9 @@
 #include "streamgate/media/media.h"
 #include "streamgate/store/asset_store.h"
 #include "streamgate/store/backup.h"
+#include "streamgate/store/rendition_store.h"
 #include "streamgate/store/upload_store.h"
+#include "streamgate/store/webhook_store.h"
 
 #include "worker.h"
 
@@ -25,28 +28,44 @@ static void tell_share(struct sg_job_run *run, uint64_t done, uint64_t total)
 /* ---- expire ---- */
 
 struct pruning {
+    enum sg_error (*prune)(struct sg_db_conn *c, uint64_t before_ms, unsigned limit,
+                           uint64_t *out_n);
     uint64_t before_ms, n;
 };
 
 static enum sg_error prune(struct sg_db_conn *c, void *arg)
 {
     struct pruning *p = arg;
-    return sg_job_prune(c, p->before_ms, BATCH, &p->n);
+    return p->prune(c, p->before_ms, BATCH, &p->n);
+}
+
+/* What ended longer ago than keep_ms goes, a batch a transaction. */
+static enum sg_error prune_all(struct sg_services *svc, struct sg_job_run *run, struct pruning p,
+                               uint64_t keep_ms, uint64_t *total)
+{
+    uint64_t now_ms = sg_clock_wall_ms();
+    enum sg_error err;
+    p.before_ms = now_ms > keep_ms ? now_ms - keep_ms : 0;
+    do {
+        err = sg_job_run_stopped(run) ? SG_ERR_CANCELLED : sg_db_write(svc->db, prune, &p);
+        *total += err == SG_OK ? p.n : 0;
+    } while (err == SG_OK && p.n == BATCH);
+    return err;
 }
 
 static enum sg_error run_expire(struct sg_job_run *run, void *arg)
 {
     struct sg_services *svc = arg;
-    uint64_t keep_ms = sg_config_uint(sg_services_config(svc), SG_SET_worker_retention);
-    uint64_t now_ms = sg_clock_wall_ms(), total = 0;
-    struct pruning p = {.before_ms = now_ms > keep_ms ? now_ms - keep_ms : 0};
-    enum sg_error err;
-    do {
-        err = sg_job_run_stopped(run) ? SG_ERR_CANCELLED : sg_db_write(svc->db, prune, &p);
-        total += err == SG_OK ? p.n : 0;
-    } while (err == SG_OK && p.n == BATCH);
+    const struct sg_config *cfg = sg_services_config(svc);
+    uint64_t jobs = 0, deliveries = 0;
+    enum sg_error err = prune_all(svc, run, (struct pruning){.prune = sg_job_prune},
+                                  sg_config_uint(cfg, SG_SET_worker_retention), &jobs);
     if (err == SG_OK)
-        sg_job_run_result(run, json_pack("{s:I}", "removed_jobs", (json_int_t)total));
+        err = prune_all(svc, run, (struct pruning){.prune = sg_delivery_prune},
+                        sg_config_uint(cfg, SG_SET_webhook_retention), &deliveries);
+    if (err == SG_OK)
+        sg_job_run_result(run, json_pack("{s:I, s:I}", "removed_jobs", (json_int_t)jobs,
+                                         "removed_deliveries", (json_int_t)deliveries));
     return err;
 }
 
@@ -77,7 +96,8 @@ struct claim {
     bool claimed;
 };
 
-/* Whether a row speaks of the file: an asset's, or that of an upload that may be becoming one. */
+/* Whether a row speaks of the file: an asset's, a rendition's, or that of an upload that may be
+ * becoming an asset. */
 static enum sg_error look_for_rows(struct sg_db_conn *c, void *arg)
 {
     struct claim *k = arg;
@@ -87,6 +107,8 @@ static enum sg_error look_for_rows(struct sg_db_conn *c, void *arg)
     if (err == SG_ERR_NOT_FOUND)
         err = sg_upload_get(c, k->id, &upload);
     k->claimed = err == SG_OK;
+    if (err == SG_ERR_NOT_FOUND)
+        err = sg_rendition_exists(c, k->id, &k->claimed);
     sg_asset_unref(asset);
     sg_upload_free(&upload);
     return err == SG_ERR_NOT_FOUND ? SG_OK : err;
@@ -205,7 +227,9 @@ static enum sg_error run_backup(struct sg_job_run *run, void *arg)
 
 static struct sg_job_type types[] = {
     {.name = "expire",
-     .summary = "Remove jobs that ended longer ago than worker.retention",
+     .summary =
+         "Remove jobs and webhook deliveries that ended longer ago than worker.retention and "
+         "webhook.retention",
      .run = run_expire},
     {.name = "gc", .summary = "Remove files of which no row speaks", .run = run_gc},
     {.name = "backup", .summary = "Copy the database into the data directory", .run = run_backup},

@@ -406,6 +406,24 @@ enum sg_error sg_asset_get(struct sg_db_conn *c, const char *id, struct sg_asset
     return one_asset(&st, out);
 }
 
+enum sg_error sg_asset_set_index(struct sg_db_conn *c, const char *id, const void *index,
+                                 size_t index_len)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c,
+                 "UPDATE asset_indexes SET data = ?2"
+                 " WHERE asset_seq = (SELECT seq FROM assets WHERE id = ?1)");
+    sg_stmt_bind_text(&st, id);
+    sg_stmt_bind_blob(&st, index, index_len);
+    enum sg_error err = sg_stmt_run_changing(&st);
+    if (err)
+        return err;
+    sg_stmt_open(&st, c, "UPDATE assets SET version = version + 1, updated_ms = ?2 WHERE id = ?1");
+    sg_stmt_bind_text(&st, id);
+    sg_stmt_bind_u64(&st, sg_clock_wall_ms());
+    return sg_stmt_run_changing(&st);
+}
+
 enum sg_error sg_asset_find_content(struct sg_db_conn *c, const uint8_t sha256[SG_SHA256_LEN],
                                     uint64_t size_bytes, struct sg_asset **out)
 {

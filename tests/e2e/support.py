@@ -31,6 +31,8 @@ SANITIZER = re.compile(r"(ERROR|WARNING): (Address|Leak|Thread|Memory|UndefinedB
 # Rates that no test but those about rates can meet.
 GENEROUS = {f"ratelimit.{name}": "1000000/1000000"
             for name in ("default", "upload", "streaming", "metadata", "cache", "auth")}
+# Nothing is encoded behind the back of tests that are about something else.
+QUIET = {"transcode.automatic": "needed"}
 
 
 class Response:
@@ -84,7 +86,7 @@ class Daemon:
         self.dir = data_dir or tempfile.mkdtemp(prefix="streamgate-e2e-")
         self.data = os.path.join(self.dir, "data")
         self.log_path = os.path.join(self.dir, "daemon.log")
-        self.settings = {**GENEROUS, **(settings or {})}
+        self.settings = {**GENEROUS, **QUIET, **(settings or {})}
         self.arguments, self.environment = list(arguments), environment or {}
         self.process = None
         self.log_start = 0

@@ -44,6 +44,10 @@ enum sg_error sg_asset_load_owned(struct sg_request *req, bool read_public, stru
 json_t *sg_asset_json(struct sg_request *req, const struct sg_asset_entry *e);
 /* {"hls": ..., "hls_ts": ..., "poster": ..., "source": ...}; token "" for none. */
 json_t *sg_playback_json(struct sg_request *req, const struct sg_asset_entry *e, const char *token);
+/* What is offered and what is being made; NULL when out of memory. */
+json_t *sg_renditions_json(const struct sg_asset_entry *e);
+/* How to play it: status, playback URLs with a fresh token, renditions. NULL when out of memory. */
+json_t *sg_stream_json(struct sg_request *req, const struct sg_asset_entry *e);
 #define SG_ETAG_SIZE 32
 void sg_asset_etag(const struct sg_asset *asset, char out[SG_ETAG_SIZE]); /* strong, quoted, from the version */
 

@@ -20,8 +20,10 @@
 
 struct sg_asset_cache; /* http/asset_view.h */
 struct sg_jobs;         /* layers/jobs.h */
+struct sg_live;         /* layers/live.h */
 struct sg_upload_memory; /* src/modules/upload_state.h */
 struct sg_route_table; /* http/route.h */
+struct sg_webhooks; /* layers/webhooks.h */
 
 struct sg_services {
     struct sg_config *_Atomic config;      /* swapped on SIGHUP; replaced ones live until shutdown, so a plain load is safe */
@@ -42,7 +44,9 @@ struct sg_services {
     struct sg_content_cache *content;      /* streaming namespace: playlists, segments, pictures */
     struct sg_asset_cache *assets;         /* metadata namespace (http/asset_view.h) */
     struct sg_jobs *jobs;                  /* made before the modules, whose init registers their types; started after them and stopped before them */
+    struct sg_live *live;                  /* renditions that are played while they are made */
     struct sg_upload_memory *uploads;       /* the upload module's own: made by its init, destroyed by its shutdown */
+    struct sg_webhooks *webhooks;          /* the webhooks module's own, likewise */
     const struct sg_route_table *routes;   /* for OpenAPI */
     struct sg_cidr_list *_Atomic trusted_proxies; /* swapped on SIGHUP like config */
     uint64_t started_mono_ms, started_wall_ms;

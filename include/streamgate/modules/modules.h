@@ -12,6 +12,8 @@ extern const struct sg_module sg_import_module;
 extern const struct sg_module sg_metadata_module;
 extern const struct sg_module sg_streaming_module;
 extern const struct sg_module sg_auth_module;
+extern const struct sg_module sg_transcoder_module;
 extern const struct sg_module sg_worker_module;
+extern const struct sg_module sg_webhooks_module;
 
 #endif

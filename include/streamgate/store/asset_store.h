@@ -61,6 +61,8 @@ enum sg_error sg_asset_update(struct sg_db_conn *c, const struct sg_asset_fields
 /* A row of status processing becomes what the upload turned out to be: writes size, sha256, media fields, status, error, updated of fields and the index (NULL: none), version + 1; leaves title, description,
  * tags, custom and policy as they are now. NOT_FOUND when there is no such row of status processing. */
 enum sg_error sg_asset_finish(struct sg_db_conn *c, const struct sg_asset_fields *fields, const void *index, size_t index_len) SG_NODISCARD;
+/* Another index of the same source: nothing else changes but the version. NOT_FOUND. */
+enum sg_error sg_asset_set_index(struct sg_db_conn *c, const char *id, const void *index, size_t index_len) SG_NODISCARD;
 /* A ready asset with this content, the oldest. NOT_FOUND. */
 enum sg_error sg_asset_find_content(struct sg_db_conn *c, const uint8_t sha256[SG_SHA256_LEN], uint64_t size_bytes, struct sg_asset **out) SG_NODISCARD;
 /* expected_version 0: any. */

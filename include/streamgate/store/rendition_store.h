@@ -31,7 +31,7 @@ struct sg_rendition {
     uint32_t width, height; /* VIDEO: as displayed */
     uint32_t bitrate, crf;  /* bits a second; 0: by crf */
     uint32_t stream;        /* AUDIO: of the source */
-    uint32_t channels;      /* AUDIO */
+    uint32_t channels;      /* AUDIO; 0: as in the source, not encoded anew */
     uint64_t size_bytes;    /* READY */
     char error[SG_RENDITION_ERROR_SIZE]; /* FAILED */
     uint64_t created_ms, updated_ms;
