@@ -212,6 +212,17 @@ enum sg_error sgav_render_poster(struct sgav_source *source, const struct media_
 enum sg_error sgav_render_storyboard(struct sgav_source *source, const struct media_call *call,
                                      struct sgav_body *out) SG_NODISCARD;
 
+/* av_subtitles.c. Take fd. Canonical WebVTT (media/webvtt.h) of a file of subtitles, or of stream
+ * call->number of a film; the streams of a film that can be extracted (text_list.h). */
+enum sg_error sgav_text_convert(int fd, const struct media_call *call, struct sgav_body *out,
+                                char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+enum sg_error sgav_text_list(int fd, const struct media_call *call, struct sgav_body *out,
+                             char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+enum sg_error sgav_text_extract(int fd, const struct media_call *call, struct sgav_body *out,
+                                char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+/* Whether the film has streams that can be extracted. */
+bool sgav_text_any(const AVFormatContext *fmt);
+
 /* Writes a sentence; always returns err. */
 enum sg_error sgav_fail(enum sg_error err, char why[SG_MEDIA_MESSAGE_MAX], const char *fmt, ...)
     SG_PRINTF(3, 4);

@@ -340,6 +340,7 @@ static enum sg_error fill_index(const struct sgav_source *source,
                          (unsigned long long)limits->max_duration_ms / 1000);
     name_format(source, b, index);
     index->fmp4 = b->choice.packaged;
+    index->texts = sgav_text_any(source->fmt);
     index->needs_walk = b->choice.packaged && source->iso.fragmented;
     return SG_OK;
 }

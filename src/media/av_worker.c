@@ -208,6 +208,24 @@ static void close_deleted(struct av_worker *w)
     }
 }
 
+/* Subtitles are read once, by a context of their own. Takes fd. */
+static enum sg_error run_texts(const struct media_call *call, int fd, struct sgav_body *out,
+                               char why[SG_MEDIA_MESSAGE_MAX])
+{
+    static enum sg_error (*const runs[MEDIA_OP_END])(int, const struct media_call *,
+                                                     struct sgav_body *, char *) = {
+        [MEDIA_OP_TEXT_CONVERT] = sgav_text_convert,
+        [MEDIA_OP_TEXT_LIST] = sgav_text_list,
+        [MEDIA_OP_TEXT_EXTRACT] = sgav_text_extract,
+    };
+    return runs[call->op](fd, call, out, why);
+}
+
+static bool is_of_texts(enum media_op op)
+{
+    return op >= MEDIA_OP_TEXT_CONVERT && op <= MEDIA_OP_TEXT_EXTRACT;
+}
+
 static void handle_call(struct av_worker *w, struct sg_media_request_view *rq,
                         struct sg_media_answer *an)
 {
@@ -225,8 +243,11 @@ static void handle_call(struct av_worker *w, struct sg_media_request_view *rq,
         an->err = err;
         return;
     }
-    err = get_file(w, &call, rq->fd, &at, an->message);
-    if (!err) {
+    if (is_of_texts(call.op)) {
+        err = run_texts(&call, rq->fd, &body, an->message);
+        if (!err)
+            err = send_body(&body, call.limits.max_body_bytes, an);
+    } else if (!(err = get_file(w, &call, rq->fd, &at, an->message))) {
         err = run(w->files[at].source, &call, &body, an->message);
         if (!err)
             err = send_body(&body, call.limits.max_body_bytes, an);

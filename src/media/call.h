@@ -16,6 +16,9 @@ enum media_op {
     MEDIA_OP_POSTER,
     MEDIA_OP_STORYBOARD,
     MEDIA_OP_IFRAME,
+    MEDIA_OP_TEXT_CONVERT, /* the file is subtitles, and kept open by nobody */
+    MEDIA_OP_TEXT_LIST,
+    MEDIA_OP_TEXT_EXTRACT,
     MEDIA_OP_END,
     MEDIA_OP_SWEEP = MEDIA_OP_END /* no payload, no file: only what follows every call */
 };
@@ -39,7 +42,7 @@ struct media_call {
     enum media_op op;
     char key[MEDIA_KEY_SIZE];
     struct sg_media_limits limits;
-    uint32_t number;  /* of the segment or sheet */
+    uint32_t number;  /* of the segment or sheet; texts: of the stream */
     uint64_t bytes;   /* what the fMP4 segment or key frame must come to */
     uint64_t time_ms; /* poster; storyboard: from tile to tile */
     uint32_t width;   /* poster; storyboard: of a tile */

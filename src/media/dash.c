@@ -12,7 +12,9 @@
 #include <string.h>
 
 #include "streamgate/base/str.h"
+#include "streamgate/media/subtitle_playlist.h"
 
+#include "manifest_text.h"
 #include "rows.h"
 #include "timeline.h"
 
@@ -20,44 +22,6 @@ enum {
     REORDER_FRAMES = 17, /* no codec decodes a frame further ahead */
     LEAD_IN_MAX_US = 1000000,
 };
-
-/* Text of an attribute or an element: what means something to XML escaped, and the two characters
- * of UTF-8 that XML 1.0 does not take left out (control characters the index refuses). */
-static void put_xml(struct sg_text *text, const char *s)
-{
-    for (; *s; s++) {
-        if (strncmp(s, "\xef\xbf\xbe", 3) == 0 || strncmp(s, "\xef\xbf\xbf", 3) == 0) {
-            s += 2;
-            continue;
-        }
-        switch (*s) {
-        case '&':
-            sg_text_puts(text, "&amp;");
-            break;
-        case '<':
-            sg_text_puts(text, "&lt;");
-            break;
-        case '>':
-            sg_text_puts(text, "&gt;");
-            break;
-        case '"':
-            sg_text_puts(text, "&quot;");
-            break;
-        case '\'':
-            sg_text_puts(text, "&apos;");
-            break;
-        default:
-            sg_text_append(text, s, 1);
-        }
-    }
-}
-
-static void put_attribute(struct sg_text *text, const char *name, const char *value)
-{
-    sg_text_printf(text, " %s=\"", name);
-    put_xml(text, value);
-    sg_text_puts(text, "\"");
-}
 
 static uint32_t divisor(uint32_t a, uint32_t b)
 {
@@ -275,13 +239,13 @@ static void put_set_head(struct mpd *m, const struct sg_track *t, bool aligned, 
     sg_text_printf(text, "    <AdaptationSet id=\"%u\" contentType=\"%s\" mimeType=\"%s/mp4\"",
                    m->n_sets++, kind, kind);
     if (strcmp(t->language, "und") != 0)
-        put_attribute(text, "lang", t->language);
+        manifest_put_attribute(text, "lang", t->language);
     /* 5.3.3.2 and ISO/IEC 14496-12 I.2: an open group of pictures is a point of type 3. */
     sg_text_printf(text, " segmentAlignment=\"%s\" startWithSAP=\"%d\">\n",
                    aligned ? "true" : "false", closed ? 1 : 3);
     if (t->title[0]) {
         sg_text_puts(text, "      <Label>");
-        put_xml(text, t->title);
+        manifest_put_xml(text, t->title);
         sg_text_puts(text, "</Label>\n");
     }
 }
@@ -318,8 +282,8 @@ static enum sg_error put_representation(struct mpd *m, const struct sg_offer *of
     if (measured.buffer_us > m->wait_us)
         m->wait_us = measured.buffer_us;
     sg_text_puts(text, "      <Representation");
-    put_attribute(text, "id", t->name);
-    put_attribute(text, "codecs", t->codecs);
+    manifest_put_attribute(text, "id", t->name);
+    manifest_put_attribute(text, "codecs", t->codecs);
     sg_text_printf(text, " bandwidth=\"%" PRIu64 "\"",
                    measured.rate < UINT32_MAX ? measured.rate : UINT32_MAX);
     if (t->kind == SG_TRACK_VIDEO) {
@@ -402,6 +366,7 @@ static enum sg_error put_mpd(struct sg_text *text, struct mpd *m)
         err = put_audio(m, i);
     if (err)
         return err;
+    sg_subtitle_put_dash(&m->sets, m->p, m->n_sets);
     put_mpd_head(text, m);
     sg_text_append(text, m->sets.ptr, m->sets.len);
     sg_text_puts(text, "  </Period>\n</MPD>\n");

@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "streamgate/base/str.h"
+#include "streamgate/media/subtitle_playlist.h"
 
+#include "manifest_text.h"
 #include "playlist_iframes.h"
 #include "rows.h"
 
@@ -42,15 +44,6 @@ static enum sg_error track_rates(const struct sg_media_index *index, const struc
     *out = rows_rates(&rows);
     rows_destroy(&rows);
     return SG_OK;
-}
-
-/* 4.2: a quoted string holds no line break and no quote. */
-static void put_quoted(struct sg_text *text, const char *s)
-{
-    sg_text_puts(text, "\"");
-    for (; *s; s++)
-        sg_text_append(text, *s == '"' ? "'" : s, 1);
-    sg_text_puts(text, "\"");
 }
 
 /* Every codec a viewer may meet: the track's own, and those of the sound that goes with it. */
@@ -94,10 +87,10 @@ static void put_picture(struct sg_text *text, const struct sg_track *video)
 static void put_audio_media(struct sg_text *text, const struct sg_track *t, bool is_default)
 {
     sg_text_puts(text, "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=");
-    put_quoted(text, t->title[0] ? t->title : t->name);
+    manifest_put_quoted(text, t->title[0] ? t->title : t->name);
     if (strcmp(t->language, "und") != 0) {
         sg_text_puts(text, ",LANGUAGE=");
-        put_quoted(text, t->language);
+        manifest_put_quoted(text, t->language);
     }
     sg_text_printf(text, ",DEFAULT=%s,AUTOSELECT=YES,CHANNELS=\"%u\",URI=\"%s/index.m3u8\"\n",
                    is_default ? "YES" : "NO", t->channels, t->name);
@@ -162,7 +155,8 @@ static enum sg_error put_variant(struct sg_text *text, const struct master *m,
     put_codecs(text, m->p, offer, m->ts);
     if (video)
         put_picture(text, track);
-    sg_text_printf(text, "%s\n%s/index%s.m3u8\n", m->group ? ",AUDIO=\"audio\"" : "", track->name,
+    sg_text_printf(text, "%s%s\n%s/index%s.m3u8\n", m->group ? ",AUDIO=\"audio\"" : "",
+                   m->p->n_texts ? ",SUBTITLES=\"" SG_SUBTITLE_GROUP "\"" : "", track->name,
                    m->ts ? "-ts" : "");
     return SG_OK;
 }
@@ -208,6 +202,7 @@ enum sg_error sg_playlist_master(const struct sg_presentation *p, bool ts, struc
     sg_text_printf(&text, "#EXTM3U\n#EXT-X-VERSION:%d\n%s", ts ? VERSION_TS : VERSION_FMP4,
                    independent_tag(all_independent(&m)));
     enum sg_error err = m.group ? audio_group(&text, p, &m.sound) : SG_OK;
+    sg_subtitle_put_hls(&text, p);
     if (!err)
         err = put_variants(&text, &m);
     if (!err && !ts)

@@ -66,6 +66,8 @@ static void collect(struct sg_presentation *p)
     for (uint32_t i = 0; i < p->n_files && p->n_videos == 0; i++)
         p->ts |= p->files[i].index->ts;
     choose_default(p);
+    for (uint32_t i = 0; i < p->n_texts; i++)
+        p->tag = (p->tag ^ p->texts[i].tag) * UINT64_C(1099511628211);
 }
 
 enum sg_error sg_presentation_create(const struct sg_presentation_params *params,
@@ -75,7 +77,8 @@ enum sg_error sg_presentation_create(const struct sg_presentation_params *params
     for (size_t i = 0; i < n; i++)
         tracks += params->files[i].index->n_tracks;
     struct sg_presentation *p =
-        calloc(1, sizeof *p + n * sizeof *p->files + (n + tracks) * sizeof(struct sg_offer));
+        calloc(1, sizeof *p + n * sizeof *p->files + (n + tracks) * sizeof(struct sg_offer) +
+                      params->n_texts * sizeof *p->texts);
     if (p == NULL) {
         for (size_t i = 0; i < n; i++)
             sg_media_index_unref(params->files[i].index);
@@ -88,6 +91,10 @@ enum sg_error sg_presentation_create(const struct sg_presentation_params *params
     p->files = (struct sg_media_file *)(p + 1);
     p->videos = (struct sg_offer *)(p->files + n);
     p->audios = p->videos + n;
+    p->texts = (struct sg_text_offer *)(p->audios + tracks);
+    p->n_texts = params->n_texts;
+    if (p->n_texts > 0)
+        memcpy(p->texts, params->texts, p->n_texts * sizeof *p->texts);
     if (n > 0)
         memcpy(p->files, params->files, n * sizeof *p->files);
     collect(p);
@@ -112,7 +119,8 @@ void sg_presentation_unref(struct sg_presentation *p)
 
 size_t sg_presentation_weight(const struct sg_presentation *p)
 {
-    size_t weight = sizeof *p + p->n_files * (sizeof *p->files + 2 * sizeof *p->videos);
+    size_t weight = sizeof *p + p->n_files * (sizeof *p->files + 2 * sizeof *p->videos) +
+                    p->n_texts * sizeof *p->texts;
     for (uint32_t i = 0; i < p->n_files; i++)
         weight += sg_media_index_weight(p->files[i].index);
     return weight;
