@@ -39,7 +39,7 @@ enum sg_error sgav_render_fmp4(struct sgav_source *source, const struct media_ca
             free(samples);
             return SG_ERR_UNPROCESSABLE;
         }
-        samples[0].dts = samples[0].pts;
+        samples[0].dts = samples[0].pts = call->start;
     }
     uint64_t overhead = fmp4_overhead(part->kind == SG_TRACK_VIDEO, part->samples), len = overhead;
     for (uint32_t i = 0; i < part->samples; i++)

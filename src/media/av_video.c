@@ -62,7 +62,9 @@ static void add_group(struct video_pass *p, const struct group *g)
         s->seek_dts = g->dts;
         s->start = INT64_MAX;
         s->bytes_ts = TS_TABLES;
-        s->key_bytes = g->key_bytes;
+        /* Key frames of open groups in a row, without what lies between, decoders put in a wrong
+         * order. */
+        s->key_bytes = g->open ? 0 : g->key_bytes;
         p->dependent |= g->open;
     }
     /* Leading pictures are shown before the key frame, which stays the segment's start: only the

@@ -9,7 +9,7 @@
 #include "timeline.h"
 #include "wire.h"
 
-enum { CALL_VERSION = 2 };
+enum { CALL_VERSION = 3 };
 
 static void put_part(struct wire_out *w, const struct media_part *p)
 {
@@ -39,6 +39,7 @@ enum sg_error media_call_encode(const struct media_call *call, uint8_t out[MEDIA
     wire_put_u32(&w, call->limits.open_contexts);
     wire_put_u32(&w, call->number);
     wire_put_u64(&w, call->bytes);
+    wire_put_i64(&w, call->start);
     wire_put_u64(&w, call->time_ms);
     wire_put_u32(&w, call->width);
     wire_put_u32(&w, call->height);
@@ -85,6 +86,7 @@ enum sg_error media_call_decode(const uint8_t *bytes, size_t len, struct media_c
     c.limits.open_contexts = wire_get_u32(&r);
     c.number = wire_get_u32(&r);
     c.bytes = wire_get_u64(&r);
+    c.start = wire_get_i64(&r);
     c.time_ms = wire_get_u64(&r);
     c.width = wire_get_u32(&r);
     c.height = wire_get_u32(&r);
@@ -133,13 +135,16 @@ static enum sg_error ts_parts(const struct sg_render *r, struct media_call *c)
     return SG_OK;
 }
 
-/* The first sample of a segment, shown until the next that is offered. */
+/* The first sample of a segment, shown until the next that is offered; the first of all from the
+ * beginning. */
 static enum sg_error key_part(const struct sg_render *r, struct media_call *c)
 {
     const struct sg_track *t = r->track;
     if (!r->index->fmp4 || r->number >= t->n_segments || !t->segments[r->number].key_bytes)
         return SG_ERR_INVALID;
-    uint32_t next = r->number + 1;
+    uint32_t next = r->number + 1, first = 0;
+    while (!t->segments[first].key_bytes)
+        first++;
     while (next < t->n_segments && !t->segments[next].key_bytes)
         next++;
     c->parts[c->n_parts++] = (struct media_part){
@@ -152,6 +157,7 @@ static enum sg_error key_part(const struct sg_render *r, struct media_call *c)
         .last = true,
         .end = next < t->n_segments ? t->segments[next].start : t->start + (int64_t)t->duration,
     };
+    c->start = first == r->number ? t->start : t->segments[r->number].start;
     c->bytes = fmp4_overhead(true, 1) + t->segments[r->number].key_bytes;
     return SG_OK;
 }

@@ -1,5 +1,6 @@
 /* Playlists of key frames alone (RFC 8216 4.3.3.6), for seeking at speed: an entry for each segment
- * that begins with a key frame, which is shown until the next one is. */
+ * that begins with a key frame, which is shown until the next one is. The first is shown from the
+ * beginning, as players take all playlists to begin together. */
 #include "playlist_iframes.h"
 
 #include <inttypes.h>
@@ -38,11 +39,12 @@ static enum sg_error key_rows(const struct sg_media_index *index, const struct s
             continue;
         if (rows.n)
             rows.row[rows.n - 1].end_us = start_us(t, i);
-        rows.row[rows.n++] = (struct row){
-            .start_us = start_us(t, i),
+        rows.row[rows.n] = (struct row){
+            .start_us = rows.n ? start_us(t, i) : timeline_us(t->start, t->timescale),
             .end_us = start_us(t, t->n_segments),
             .bytes = fmp4_overhead(true, 1) + t->segments[i].key_bytes,
         };
+        rows.n++;
     }
     *out = rows;
     return SG_OK;

@@ -25,7 +25,7 @@ struct sg_segment {
     uint64_t bytes_fmp4;  /* exact size as fMP4 */
     uint64_t bytes_ts;    /* size as MPEG-TS (of the muxed whole, in the video track; in the audio track only when there is no video); 0 when TS is not offered */
     uint32_t samples;
-    uint32_t key_bytes;   /* of its first sample when that is a key frame that is shown; else 0. Video only */
+    uint32_t key_bytes;   /* of its first sample when that is a key frame that is shown and begins a closed group; else 0. Video only */
 };
 
 struct sg_track {

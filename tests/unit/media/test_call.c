@@ -83,12 +83,17 @@ static void parts_of_renders(void **state)
     assert_int_equal(c.n_parts, 1);
     assert_int_equal(c.parts[0].samples, 1);
     assert_int_equal(c.parts[0].end, h.video[2].start);
+    assert_int_equal(c.start, h.video[0].start);
     assert_int_equal(c.bytes, 30000 + fmp4_overhead(true, 1));
     r.number = 1;
     assert_int_equal(media_call_of_render(&r, &c), SG_ERR_INVALID);
     r.number = 2;
     assert_int_equal(media_call_of_render(&r, &c), SG_OK);
     assert_int_equal(c.parts[0].end, 1305000);
+    assert_int_equal(c.start, h.video[2].start);
+    h.video[0].key_bytes = 0; /* now it is the first */
+    assert_int_equal(media_call_of_render(&r, &c), SG_OK);
+    assert_int_equal(c.start, h.tracks[0].start);
     r.kind = SG_RENDER_POSTER;
     r.time_ms = 99999999;
     assert_int_equal(media_call_of_render(&r, &c), SG_OK);
