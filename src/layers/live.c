@@ -244,6 +244,8 @@ enum sg_error sg_live_add_track(struct sg_live_making *m, const struct sg_live_t
     n->role = t->role;
     n->track = *t->track;
     n->track.segments = NULL;
+    n->track.stream_tb_num = 1;
+    n->track.stream_tb_den = n->track.timescale;
     n->track.n_segments = n->track.samples = 0;
     n->track.bytes = 0;
     n->init_bytes = t->init_bytes;
