@@ -7,6 +7,10 @@
 
 /* The first stream of moving pictures; NULL: none. */
 AVStream *sgav_picture_stream(const struct sgav_source *source);
+/* av_poster_choice.c: when the key frame that stands best for the film is shown, in the stream's
+ * time base; untouched when there is none to be seen. NO_MEMORY, UNPROCESSABLE. */
+enum sg_error sgav_poster_choose(struct sgav_source *source, AVStream *stream,
+                                 const struct media_call *call, int64_t *pts) SG_NODISCARD;
 /* NO_MEMORY */
 enum sg_error sgav_picture_alloc(int w, int h, AVFrame **out) SG_NODISCARD;
 /* filter: one of SWS_*. UNPROCESSABLE, NO_MEMORY. */

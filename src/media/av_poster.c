@@ -1,5 +1,6 @@
-/* A picture: decode from the key frame at or before the time asked for, apply sample aspect ratio
- * and rotation, scale, encode as JPEG. Bounded in frames; the decoder is bounded in pixels. */
+/* A picture: decode from the key frame at or before the time asked for (or chosen), apply sample
+ * aspect ratio and rotation, scale, encode as JPEG. Bounded in frames; the decoder is bounded in
+ * pixels. */
 #include <libswscale/swscale.h>
 
 #include "streamgate/base/str.h"
@@ -121,10 +122,13 @@ enum sg_error sgav_render_poster(struct sgav_source *source, const struct media_
     struct poster p = {.source = source, .stream = sgav_picture_stream(source)};
     if (!p.stream)
         return SG_ERR_NOT_FOUND;
-    p.target = av_rescale_q((int64_t)call->time_ms, (AVRational){1, 1000}, p.stream->time_base) +
+    int64_t ms = (int64_t)(call->any ? call->time_ms / 10 : call->time_ms);
+    p.target = av_rescale_q(ms, (AVRational){1, 1000}, p.stream->time_base) +
                sgav_start_of(source, p.stream);
     sgav_plain_set_delay(source, p.stream);
-    enum sg_error err = sgav_codec_open(p.stream, call->limits.max_pixels, &p.decoder);
+    enum sg_error err = call->any ? sgav_poster_choose(source, p.stream, call, &p.target) : SG_OK;
+    if (!err)
+        err = sgav_codec_open(p.stream, call->limits.max_pixels, &p.decoder);
     p.packet = av_packet_alloc();
     p.frame = av_frame_alloc();
     p.chosen = av_frame_alloc();

@@ -41,6 +41,7 @@ enum sg_error media_call_encode(const struct media_call *call, uint8_t out[MEDIA
     wire_put_u64(&w, call->bytes);
     wire_put_i64(&w, call->start);
     wire_put_u64(&w, call->time_ms);
+    wire_put_u8(&w, call->any);
     wire_put_u32(&w, call->width);
     wire_put_u32(&w, call->height);
     wire_put_u32(&w, call->count);
@@ -88,6 +89,7 @@ enum sg_error media_call_decode(const uint8_t *bytes, size_t len, struct media_c
     c.bytes = wire_get_u64(&r);
     c.start = wire_get_i64(&r);
     c.time_ms = wire_get_u64(&r);
+    c.any = wire_get_bool(&r);
     c.width = wire_get_u32(&r);
     c.height = wire_get_u32(&r);
     c.count = wire_get_u32(&r);
@@ -191,6 +193,7 @@ enum sg_error media_call_of_render(const struct sg_render *r, struct media_call 
     memcpy(c.key, r->key, key_len + 1);
     if (r->kind == SG_RENDER_POSTER) {
         c.time_ms = r->time_ms < r->index->duration_ms ? r->time_ms : r->index->duration_ms;
+        c.any = r->time_ms == SG_POSTER_ANY;
         c.width = r->width;
     } else if (r->kind == SG_RENDER_STORYBOARD) {
         enum sg_error err = sheet_of(r, &c);

@@ -45,7 +45,9 @@ struct media_call {
     uint32_t number;  /* of the segment or sheet; texts: of the stream */
     uint64_t bytes;   /* what the fMP4 segment or key frame must come to */
     int64_t start;    /* key frame: when it is shown, in the timescale of its part */
-    uint64_t time_ms; /* poster; storyboard: from tile to tile */
+    uint64_t time_ms; /* poster: when, or with any how long the film is; storyboard: from tile to
+                         tile */
+    bool any;         /* poster: whichever picture is best */
     uint32_t width;   /* poster; storyboard: of a tile */
     uint32_t height;  /* storyboard: of a tile */
     uint32_t count;   /* storyboard: tiles on the sheet */

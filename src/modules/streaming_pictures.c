@@ -18,11 +18,11 @@ static enum sg_error poster_params(struct sg_request *req, const struct sg_asset
     if (err != SG_OK)
         return err;
     uint64_t duration_ms = e->index->duration_ms;
-    render->time_ms = duration_ms / 10; /* a little into the film: openings are often black */
+    render->time_ms = SG_POSTER_ANY;
     if (t != NULL && sg_str_decimal_to_ms(t, strlen(t), UINT32_MAX, &render->time_ms) != SG_OK)
         return sg_request_fail(req, SG_ERR_INVALID, "t",
                                "must be seconds, such as 12 or 12.5, within the asset");
-    if (render->time_ms > duration_ms)
+    if (t != NULL && render->time_ms > duration_ms)
         render->time_ms = duration_ms;
     uint64_t width;
     err = sg_request_query_u64(req, "w", 16, 7680, 0, &width);
@@ -44,8 +44,9 @@ enum sg_error stream_get_poster(struct sg_request *req, struct sg_response *res)
     if (err == SG_OK) {
         render.track = sg_media_index_video(e->index);
         char form[32];
-        snprintf(form, sizeof form, "jpg-%" PRIu32, render.width);
-        stream_make_key(&c, e->asset->f.id, "poster", form, render.time_ms);
+        bool any = render.time_ms == SG_POSTER_ANY;
+        snprintf(form, sizeof form, "%s-%" PRIu32, any ? "any" : "jpg", render.width);
+        stream_make_key(&c, e->asset->f.id, "poster", form, any ? 0 : render.time_ms);
         err = stream_answer_built(req, res, e, &c, &render);
     }
     sg_asset_entry_unref(e);

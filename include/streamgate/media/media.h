@@ -23,13 +23,15 @@ enum sg_error sg_media_probe(struct sg_media_pool *pool, const char *key, int fd
 
 enum sg_render_kind { SG_RENDER_INIT, SG_RENDER_SEGMENT_FMP4, SG_RENDER_SEGMENT_TS, SG_RENDER_POSTER, SG_RENDER_STORYBOARD, SG_RENDER_IFRAME };
 
+#define SG_POSTER_ANY UINT64_MAX /* the process chooses the picture that shows most */
+
 struct sg_render {
     enum sg_render_kind kind;
     const char *key; int fd;                 /* as for probe; fd stays the caller's, dup'ed at once */
     const struct sg_media_index *index;
     const struct sg_track *track;            /* of the index; POSTER, STORYBOARD: ignored; TS: the main track */
     uint32_t number;                         /* segment; STORYBOARD: sheet; IFRAME: the segment whose key frame it is */
-    uint64_t time_ms; uint32_t width;        /* POSTER: where (clamped to the duration), and how wide (0: display width, never upscaled; even) */
+    uint64_t time_ms; uint32_t width;        /* POSTER: where (clamped to the duration; or SG_POSTER_ANY), and how wide (0: display width, never upscaled; even) */
     const struct sg_media_limits *limits;
     /* Exactly once on success of submit, on a dispatcher thread. body (take a ref to keep it) only with SG_OK. */
     void (*done)(void *arg, enum sg_error err, struct sg_buf *body, const char *why);
