@@ -1,9 +1,10 @@
-"""Playlists of key frames: ffmpeg plays them alone, each picture is the source's, at its time, and no rate is understated."""
+"""Playlists of key frames: ffmpeg plays them alone, shaka-player seeks through them, each picture is the source's, at its time, and no rate is understated."""
 import re
 
 import media_corpus
 import support
-from support import clip, path_of
+import test_browser
+from support import clip, ffmpeg, made, path_of
 from test_browser import corpus
 
 ENTRY = re.compile(r"#EXTINF:(\d+\.\d{6}),\n(\S+)\n")
@@ -66,6 +67,17 @@ class KeyFrames(support.DaemonCase):
         for name in ("bframes", "reorder3", "opengop", "editlist", "vfr", "rotate90", "noaudio", "fragmented", "video-late", "oneframe", "hevc", "ntsc-film"):
             with self.subTest(clip=name):
                 self.check(name, corpus(name))
+
+    def test_a_player_seeks_at_speed(self):
+        film = made("speed.mp4", lambda path: ffmpeg(
+            "-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=60", "-f", "lavfi", "-i", "sine=r=48000:d=60", "-c:v", "libx264", "-preset", "ultrafast",
+            "-g", "50", "-pix_fmt", "yuv420p", "-c:a", "aac", "-f", "mp4", path))
+        asset = self.uploaded(film)
+        one, = test_browser.Browser.seen(self, [("shaka_hls", asset["playback"]["hls"])])
+        self.assertNotIn("error", one)
+        self.assertEqual((one["fatal"], one["levels"], one["trick"]["tracks"]), ([], 1, 1), one)
+        self.assertGreater(one["trick"]["fetched"], 0)
+        self.assertAlmostEqual(one["at_end"], asset["duration"], delta=0.1)
 
     def test_what_is_not_there(self):
         asset, base, entries = self.check("bframes", clip("bframes"))

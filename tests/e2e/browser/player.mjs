@@ -1,5 +1,6 @@
 // Plays playlists and manifests in headless Chromium and prints, as one JSON object a line, what
-// happened. Usage: node player.mjs CHROMIUM PLAYER=URL..., where PLAYER is hls, dash or shaka.
+// happened. Usage: node player.mjs CHROMIUM PLAYER=URL..., where PLAYER is hls, dash, shaka or shaka_hls (which
+// also seeks at speed).
 // The page is served from loopback by this program, so the playlists are fetched across origins, as
 // by a player on somebody's site.
 import { createServer } from 'node:http';
@@ -12,6 +13,7 @@ const libraries = {
     hls: 'hls.js/dist/hls.min.js',
     dash: 'dashjs/dist/modern/umd/dash.all.min.js',
     shaka: 'shaka-player/dist/shaka-player.dash.js',
+    shaka_hls: 'shaka-player/dist/shaka-player.compiled.js',
 };
 for (const name in libraries) {
     libraries[name] = readFileSync(new URL(`node_modules/${libraries[name]}`, import.meta.url));
@@ -57,6 +59,22 @@ async function play({ player, url, limit_ms }) {
         return buffers[type.split('/')[0]];
     };
 
+    const begin_shaka = async () => {
+        shaka.polyfill.installAll();
+        const one = new shaka.Player();
+        await one.attach(video);
+        one.addEventListener('error', ({ detail }) =>
+            (detail.severity === shaka.util.Error.Severity.CRITICAL ? fatal : warnings).push(`${detail.code}/${detail.data}`));
+        const parsed = new Promise((done) => one.addEventListener('manifestparsed', done));
+        const load = one.load(url);
+        load.catch((e) => fatal.push(`${e.code}/${e.data}`));
+        await parsed;
+        const tracks = one.getManifest().variants;
+        const languages = new Set(tracks.filter((t) => t.audio).map((t) => (t.language === 'und' ? '' : t.language)));
+        return { levels: new Set(tracks.map((t) => (t.video || t.audio).id)).size, sounds: [...languages],
+            has_video: tracks.some((t) => t.video), end: () => one.destroy(), one };
+    };
+
     // Each begins to load the URL and answers { levels, has_video, sounds } as soon as it knows, and how to end it.
     const begin = {
         async hls() {
@@ -88,20 +106,21 @@ async function play({ player, url, limit_ms }) {
                 sounds: dash.getTracksFor('audio').map((t) => t.lang || ''), has_video: pictures.length > 0,
                 end: () => dash.destroy() };
         },
-        async shaka() {
-            shaka.polyfill.installAll();
-            const one = new shaka.Player();
-            await one.attach(video);
-            one.addEventListener('error', ({ detail }) =>
-                (detail.severity === shaka.util.Error.Severity.CRITICAL ? fatal : warnings).push(`${detail.code}/${detail.data}`));
-            const parsed = new Promise((done) => one.addEventListener('manifestparsed', done));
-            const load = one.load(url);
-            load.catch((e) => fatal.push(`${e.code}/${e.data}`));
-            await parsed;
-            const tracks = one.getManifest().variants;
-            const languages = new Set(tracks.filter((t) => t.audio).map((t) => (t.language === 'und' ? '' : t.language)));
-            return { levels: new Set(tracks.map((t) => (t.video || t.audio).id)).size, sounds: [...languages],
-                has_video: tracks.some((t) => t.video), end: () => one.destroy() };
+        shaka: () => begin_shaka(),
+        async shaka_hls() {
+            const { one, ...rest } = await begin_shaka();
+            const fetched = () => performance.getEntriesByType('resource').filter((e) => e.name.includes('/iframe-')).length;
+            const trick = async () => {
+                const tracks = one.getManifest().variants.filter((v) => v.video && v.video.trickModeVideo).length;
+                const from = video.currentTime;
+                one.trickPlay(6);
+                while (fetched() === 0 || video.currentTime < from + 6) {
+                    await new Promise(requestAnimationFrame);
+                }
+                one.cancelTrickPlay();
+                return { tracks, fetched: fetched() };
+            };
+            return { ...rest, trick };
         },
     };
 
@@ -109,7 +128,7 @@ async function play({ player, url, limit_ms }) {
     const loaded = event(video, 'loadeddata');
     // A still element shows its first picture: where it stands on the timeline.
     const first = frame();
-    const { levels, sounds, has_video, end } = await within('the manifest', begin[player]());
+    const { levels, sounds, has_video, end, trick } = await within('the manifest', begin[player]());
     Object.assign(result, { levels, sounds, has_video });
     await within('data', loaded);
     if (has_video) {
@@ -133,6 +152,10 @@ async function play({ player, url, limit_ms }) {
         }
         lag.sort((a, b) => a - b);
         result.median_lag = lag[5];
+    }
+
+    if (trick) {
+        result.trick = await within('seeking at speed', trick());
     }
 
     const middle = video.duration / 2;
