@@ -16,6 +16,17 @@ static int64_t step_of(const struct xc_input *in, const AVPacket *p)
     return step > 0 ? step : 1;
 }
 
+/* Decode time of a packet whose container tells none: of the first, as much before its picture is
+ * shown as the codec reorders; then a frame after the other. */
+static int64_t missing_dts(const struct xc_input *in, const AVPacket *p)
+{
+    if (in->copy_dts != INT64_MIN)
+        return in->copy_dts + in->copy_step;
+    int64_t delay = in->stream->codecpar->video_delay;
+    return p->pts == AV_NOPTS_VALUE ? 0
+                                    : p->pts - in->start - (delay > 0 ? delay : 0) * step_of(in, p);
+}
+
 enum sg_error xc_copy_packet(struct xc_input *in, const AVPacket *packet)
 {
     struct xc *x = in->x;
@@ -26,11 +37,12 @@ enum sg_error xc_copy_packet(struct xc_input *in, const AVPacket *packet)
     if (packet->size <= 0 || (packet->flags & AV_PKT_FLAG_CORRUPT))
         return SG_OK;
     bool first = in->copy_dts == INT64_MIN;
-    int64_t dts = packet->dts, pts = packet->pts;
-    if (dts == AV_NOPTS_VALUE)
-        dts = !first ? in->copy_dts + in->copy_step : pts != AV_NOPTS_VALUE ? pts - in->start : 0;
-    else
-        dts -= in->start;
+    if (packet->pts == AV_NOPTS_VALUE && in->by_order && in->stream->codecpar->video_delay > 0)
+        return xc_fail(
+            x, SG_ERR_UNSUPPORTED_MEDIA,
+            "The file does not tell when its pictures are shown: they cannot be copied.");
+    int64_t pts = packet->pts;
+    int64_t dts = packet->dts == AV_NOPTS_VALUE ? missing_dts(in, packet) : packet->dts - in->start;
     pts = pts == AV_NOPTS_VALUE ? dts : pts - in->start;
     if (!first && dts <= in->copy_dts)
         dts = in->copy_dts + 1;

@@ -22,6 +22,7 @@ enum {
     XC_QUEUE_MAX = 256,  /* items */
     XC_QUEUE_FRAMES = 8, /* of them pictures */
     XC_AAC_FRAME = 1024,
+    XC_ORDER_MAX = 64,
 };
 
 struct xc;
@@ -56,6 +57,9 @@ struct xc_input {
     int scale;       /* ticks a second of all that is made of it */
     AVRational rate; /* a guess */
     int64_t last_pts, shift, last_duration, step, last_grid;
+    bool by_order; /* AVI: no picture has a time, but the k-th shown that of the k-th packet */
+    int64_t order[XC_ORDER_MAX]; /* of packets not shown yet, rising */
+    unsigned n_order;
     struct xc_graph before; /* upright, progressive, opaque, SDR; once for all outputs */
     struct xc_look look;
     int max_width, max_height; /* of the outputs */
@@ -197,6 +201,8 @@ void xc_close(struct xc *x);
 
 /* av_transcode_picture.c: times and filters before the outputs part. */
 enum sg_error xc_picture(struct xc_input *in, AVFrame *frame) SG_NODISCARD;
+/* A packet that the decoder has taken. */
+void xc_picture_packet(struct xc_input *in, const AVPacket *packet);
 enum sg_error xc_pictures_end(struct xc_input *in) SG_NODISCARD;
 
 /* av_transcode_filter.c */

@@ -84,7 +84,6 @@ enum sg_error xc_open(struct xc *x)
     }
     x->fmt->pb = x->io;
     x->fmt->io_open = refuse_open;
-    x->fmt->flags |= AVFMT_FLAG_GENPTS;
     x->fmt->probesize = PROBE_BYTES;
     x->fmt->max_analyze_duration = ANALYZE_US;
     int r = avformat_open_input(&x->fmt, "", NULL, &options);
@@ -136,6 +135,7 @@ enum sg_error xc_input_use(struct xc *x, uint32_t stream, bool decode, struct xc
     if (s->codecpar->codec_type == AVMEDIA_TYPE_VIDEO) {
         in->scale = scale_of(s);
         in->rate = rate_of(s);
+        in->by_order = strcmp(x->fmt->iformat->name, "avi") == 0;
     }
     *out = in;
     return SG_OK;
@@ -324,6 +324,8 @@ static enum sg_error decode(struct xc_input *in, AVPacket *packet)
             return xc_fail_av(in->x, r, SG_ERR_NO_MEMORY, "The file cannot be decoded");
         if (r < 0 && r != AVERROR(EAGAIN) && r != AVERROR_EOF)
             in->bad++;
+        if (in->by_order && packet && r >= 0)
+            xc_picture_packet(in, packet);
         enum sg_error err = take_frames(in);
         if (err || r != AVERROR(EAGAIN))
             return err;

@@ -77,7 +77,7 @@ static enum sg_error write_init(struct xc_output *o)
         .kind = l->track.kind, .codec = l->track.codec, .timescale = l->track.timescale};
     enum sg_error err = SG_ERR_NO_MEMORY;
     if (s && avcodec_parameters_copy(s->codecpar, from->codecpar) >= 0) {
-        s->sample_aspect_ratio = from->sample_aspect_ratio;
+        s->codecpar->sample_aspect_ratio = (AVRational){0, 1}; /* square, and not told */
         s->time_base = (AVRational){1, (int)l->track.timescale};
         (void)av_dict_copy(&s->metadata, from->metadata, 0);
         err = sgav_render_init(&source, &call, &body);

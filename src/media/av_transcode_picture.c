@@ -4,6 +4,7 @@
 #include <libavfilter/buffersink.h>
 #include <libavfilter/buffersrc.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "av_transcode_core.h"
 
@@ -125,11 +126,30 @@ static int64_t guess_step(const struct xc_input *in)
     return in->step > 0 ? in->step : in->scale / 25;
 }
 
+void xc_picture_packet(struct xc_input *in, const AVPacket *packet)
+{
+    if (packet->dts == AV_NOPTS_VALUE || packet->size == 0)
+        return;
+    if (in->n_order == XC_ORDER_MAX)
+        memmove(in->order, in->order + 1, --in->n_order * sizeof(in->order[0]));
+    in->order[in->n_order++] = packet->dts;
+}
+
+/* As its container tells it, in the stream's units; AV_NOPTS_VALUE: it does not. */
+static int64_t told_time(struct xc_input *in, const AVFrame *frame)
+{
+    if (!in->by_order || in->n_order == 0)
+        return in->by_order ? AV_NOPTS_VALUE : frame->best_effort_timestamp;
+    int64_t t = in->order[0];
+    memmove(in->order, in->order + 1, --in->n_order * sizeof(in->order[0]));
+    return t;
+}
+
 /* Time of the picture in 1/scale; INT64_MIN: it is to be left out. */
 static int64_t time_of(struct xc_input *in, const AVFrame *frame)
 {
     AVRational base = in->stream->time_base, to = {1, in->scale};
-    int64_t t = frame->best_effort_timestamp;
+    int64_t t = told_time(in, frame);
     if (t == AV_NOPTS_VALUE)
         return in->last_pts == INT64_MIN ? 0 : in->last_pts + guess_step(in);
     t = av_rescale_q(t - in->start, base, to) + in->shift;

@@ -140,7 +140,7 @@ unsigned transcode_times(const char *path, bool keys_only, double *out, unsigned
 {
     char *text = transcode_probe(
         path, keys_only ? "-select_streams v -skip_frame nokey" : "-select_streams v",
-        "frame=pts_time");
+        "frame=best_effort_timestamp_time");
     unsigned n = 0;
     for (char *at = text; *at && n < max;) {
         char *end;
@@ -161,11 +161,12 @@ double transcode_ssim(const char *path, const char *reference, const char *filte
     char command[1024];
     snprintf(
         command, sizeof(command),
-        "ffmpeg -nostdin -v info -i %s -i %s -lavfi '[1:v]%s[r];[0:v][r]ssim' -f null - 2>&1 | "
+        "ffmpeg -nostdin -v info -i %s -i %s -lavfi "
+        "'[1:v]%s,settb=1/25,setpts=N[r];[0:v]settb=1/25,setpts=N[o];[o][r]ssim' -f null - 2>&1 | "
         "grep -o 'All:[0-9.]*' | cut -d: -f2",
         path, reference, filter);
     char *text = output_of(command);
-    double ssim = atof(text);
+    double ssim = strtod(text, NULL);
     free(text);
     return ssim;
 }

@@ -44,7 +44,7 @@ void transcode_end(struct transcode_run *run);
 char *transcode_probe(const char *path, const char *args, const char *entries);
 /* Shown pictures as ffmpeg decodes them: their times in seconds. Returns how many. */
 unsigned transcode_times(const char *path, bool keys_only, double *out, unsigned max);
-/* Of two films' pictures, by ffmpeg's filter, the second scaled by `filter` first. */
+/* Of two films' pictures by their number, the second's after `filter`. */
 double transcode_ssim(const char *path, const char *reference, const char *filter);
 
 #endif
