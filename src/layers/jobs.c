@@ -297,7 +297,7 @@ void sg_jobs_drain(struct sg_jobs *j)
     pthread_mutex_lock(&j->lock);
     j->draining = true;
     for (struct sg_job_run *run = j->runs; run; run = run->next)
-        jobs_stop_run(run, STOP_DRAIN);
+        jobs_stop_run(run, SG_JOB_STOP_DRAIN);
     pthread_cond_broadcast(&j->work);
     pthread_cond_signal(&j->chores);
     pthread_mutex_unlock(&j->lock);
@@ -380,10 +380,17 @@ enum sg_error sg_jobs_submit(struct sg_jobs *j, struct sg_job_fields *f,
     enum sg_error err = sg_db_write(j->db, insert, &k);
     if (err != SG_OK)
         return err;
-    sg_metric_add(SG_METRIC_WORKER_JOBS_CREATED, t->created, 1);
-    jobs_publish_state(j, f->id, SG_JOB_QUEUED);
-    sg_jobs_kick(j);
+    sg_jobs_inserted(j, f->type, f->id);
     return SG_OK;
+}
+
+void sg_jobs_inserted(struct sg_jobs *j, const char *type, const char *id)
+{
+    const struct jobs_type *t = jobs_find_type(j, type);
+    if (t)
+        sg_metric_add(SG_METRIC_WORKER_JOBS_CREATED, t->created, 1);
+    jobs_publish_state(j, id, SG_JOB_QUEUED);
+    sg_jobs_kick(j);
 }
 
 static enum sg_error cancel(struct sg_db_conn *c, void *arg)
@@ -408,7 +415,7 @@ static void stop_try(struct sg_jobs *j, const char *lease)
     while (run && strcmp(run->job->f.lease, lease) != 0)
         run = run->next;
     if (run)
-        jobs_stop_run(run, STOP_CANCEL);
+        jobs_stop_run(run, SG_JOB_STOP_CANCEL);
     else
         memcpy(j->cancels[j->next_cancel++ % JOBS_RECENT_CANCELS], lease, SG_ULID_SIZE);
     pthread_mutex_unlock(&j->lock);

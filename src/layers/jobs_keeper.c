@@ -73,7 +73,7 @@ static enum sg_error renew(struct sg_jobs *j)
             continue;
         for (struct sg_job_run *run = j->runs; run; run = run->next)
             if (strcmp(run->job->f.lease, r.items[i].lease) == 0)
-                jobs_stop_run(run, r.items[i].lost ? STOP_LOST : STOP_CANCEL);
+                jobs_stop_run(run, r.items[i].lost ? SG_JOB_STOP_LOST : SG_JOB_STOP_CANCEL);
     }
     pthread_mutex_unlock(&j->lock);
     for (size_t i = 0; i < r.n; i++)
@@ -104,10 +104,19 @@ static uint64_t crash_delay_ms(void *arg, unsigned crashes)
     return jobs_backoff_ms(&crashed, crashes);
 }
 
+static bool goes_on(void *arg, const char *type)
+{
+    const struct sg_job_type *t = sg_jobs_type(arg, type);
+    return t && t->goes_on;
+}
+
 enum sg_error jobs_expire(struct sg_jobs *j, bool all)
 {
-    struct expiring e = {
-        .expiry = {.now_ms = sg_clock_wall_ms(), .all = all, .delay_ms = crash_delay_ms}};
+    struct expiring e = {.expiry = {.now_ms = sg_clock_wall_ms(),
+                                    .all = all,
+                                    .delay_ms = crash_delay_ms,
+                                    .spares = goes_on,
+                                    .arg = j}};
     enum sg_error err = sg_db_write(j->db, expire, &e);
     if (err != SG_OK) {
         free(e.changes.items);
@@ -131,7 +140,7 @@ static uint64_t stop_late(struct sg_jobs *j)
     pthread_mutex_lock(&j->lock);
     for (struct sg_job_run *run = j->runs; run; run = run->next) {
         if (run->deadline_ns <= now_ns) {
-            jobs_stop_run(run, STOP_TIMEOUT);
+            jobs_stop_run(run, SG_JOB_STOP_TIMEOUT);
             continue;
         }
         uint64_t left_ms = (run->deadline_ns - now_ns) / 1000000 + 1;

@@ -23,19 +23,18 @@ struct jobs_type {
     uint32_t created, latency, finished[SG_JOB_STATE_COUNT], retried; /* metric series */
 };
 
-enum stop_reason { STOP_NO, STOP_CANCEL, STOP_TIMEOUT, STOP_DRAIN, STOP_LOST };
-
 struct sg_job_run {
     struct sg_jobs *jobs;
     struct jobs_type *type;
     struct sg_job *job;
-    _Atomic int stop;     /* enum stop_reason; the first one stands */
+    _Atomic int stop;     /* enum sg_job_stop; the first one stands */
     int stop_fd;          /* eventfd */
     uint64_t deadline_ns; /* monotonic */
     char *progress;       /* guarded by sg_jobs.lock, like the two below; JSON or NULL */
     bool progress_new;    /* not in the row yet */
     uint64_t told_ns;     /* of the last progress event */
     json_t *result;       /* the handler's thread's own, like those below */
+    bool final;           /* no further try can help */
     char detail[256];
     uint64_t retry_after_ms;
     struct sg_job_run *next, *prev; /* guarded by sg_jobs.lock */
@@ -81,7 +80,7 @@ void jobs_changes_publish(struct sg_jobs *j, struct jobs_changes *changes); /* f
 
 /* jobs_run.c */
 void *jobs_runner_main(void *arg);
-bool jobs_stop_run(struct sg_job_run *run, enum stop_reason reason); /* under the lock */
+bool jobs_stop_run(struct sg_job_run *run, enum sg_job_stop reason); /* under the lock */
 
 /* jobs_keeper.c */
 void *jobs_keeper_main(void *arg);

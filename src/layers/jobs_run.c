@@ -29,7 +29,7 @@ const struct sg_job_fields *sg_job_run_job(const struct sg_job_run *run)
 
 bool sg_job_run_stopped(struct sg_job_run *run)
 {
-    return atomic_load_explicit(&run->stop, memory_order_acquire) != STOP_NO;
+    return atomic_load_explicit(&run->stop, memory_order_acquire) != SG_JOB_STOP_NO;
 }
 
 int sg_job_run_stop_fd(struct sg_job_run *run)
@@ -51,9 +51,9 @@ bool sg_job_run_wait(struct sg_job_run *run, uint64_t ms)
     return true;
 }
 
-bool jobs_stop_run(struct sg_job_run *run, enum stop_reason reason)
+bool jobs_stop_run(struct sg_job_run *run, enum sg_job_stop reason)
 {
-    int none = STOP_NO;
+    int none = SG_JOB_STOP_NO;
     if (!atomic_compare_exchange_strong(&run->stop, &none, (int)reason))
         return false;
     const uint64_t one = 1;
@@ -108,6 +108,16 @@ enum sg_error sg_job_run_fail(struct sg_job_run *run, enum sg_error err, const c
     (void)vsnprintf(run->detail, sizeof run->detail, fmt, args);
     va_end(args);
     return err;
+}
+
+enum sg_job_stop sg_job_run_stop(struct sg_job_run *run)
+{
+    return (enum sg_job_stop)atomic_load(&run->stop);
+}
+
+void sg_job_run_final(struct sg_job_run *run)
+{
+    run->final = true;
 }
 
 void sg_job_run_retry_after(struct sg_job_run *run, uint64_t ms)
@@ -196,16 +206,16 @@ static bool enter(struct sg_job_run *run)
     j->runs = run;
     run->type->running++;
     run->deadline_ns = sg_clock_mono_ns() + run->type->timeout_ms * 1000000;
-    enum stop_reason reason = j->draining ? STOP_DRAIN : STOP_NO;
+    enum sg_job_stop reason = j->draining ? SG_JOB_STOP_DRAIN : SG_JOB_STOP_NO;
     for (unsigned i = 0; i < JOBS_RECENT_CANCELS; i++)
         if (strcmp(j->cancels[i], run->job->f.lease) == 0)
-            reason = STOP_CANCEL;
-    if (reason != STOP_NO)
+            reason = SG_JOB_STOP_CANCEL;
+    if (reason != SG_JOB_STOP_NO)
         jobs_stop_run(run, reason);
     j->keeper_generation++; /* its deadline may be the next one */
     pthread_cond_signal(&j->chores);
     pthread_mutex_unlock(&j->lock);
-    return reason == STOP_NO;
+    return reason == SG_JOB_STOP_NO;
 }
 
 static void leave(struct sg_job_run *run)
@@ -243,20 +253,20 @@ static bool is_permanent(enum sg_error err)
 /* What a handler's word and the reason it was stopped for come to. */
 static enum sg_job_ending judge(struct sg_job_run *run, enum sg_error *err)
 {
-    enum stop_reason reason = (enum stop_reason)atomic_load(&run->stop);
+    enum sg_job_stop reason = (enum sg_job_stop)atomic_load(&run->stop);
     if (*err == SG_OK)
         return SG_JOB_END_DONE;
-    if (reason == STOP_CANCEL)
+    if (reason == SG_JOB_STOP_CANCEL)
         return SG_JOB_END_CANCELLED;
-    if (reason == STOP_DRAIN) /* whatever it says: it was not left to go on */
+    if (reason == SG_JOB_STOP_DRAIN) /* whatever it says: it was not left to go on */
         return SG_JOB_END_BACK;
-    if (reason == STOP_TIMEOUT) {
+    if (reason == SG_JOB_STOP_TIMEOUT) {
         *err = SG_ERR_TIMED_OUT;
         run->detail[0] = '\0';
     }
     if (*err == SG_ERR_MEDIA_WORKER)
         return SG_JOB_END_CRASHED;
-    if (is_permanent(*err) || run->job->f.attempts >= run->job->f.max_attempts)
+    if (run->final || is_permanent(*err) || run->job->f.attempts >= run->job->f.max_attempts)
         return SG_JOB_END_FAILED;
     return SG_JOB_END_RETRY;
 }

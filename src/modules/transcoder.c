@@ -73,6 +73,12 @@ static enum sg_error stream_get(struct sg_request *req, struct sg_response *res)
 
 /* ---- asking for one ---- */
 
+/* height: the member of the body that said it. */
+struct wish {
+    struct sg_rung rung;
+    const char *height;
+};
+
 static enum sg_error read_number(struct sg_request *req, const json_t *body, const char *name,
                                  const uint32_t range[2], json_int_t *out)
 {
@@ -86,6 +92,16 @@ static enum sg_error read_number(struct sg_request *req, const json_t *body, con
                                (unsigned)range[0], (unsigned)range[1]);
     *out = n;
     return SG_OK;
+}
+
+/* What tracks of sources and of files with several are called in URLs, and what lies beside them.
+ */
+static bool is_reserved(const char *name, size_t len)
+{
+    size_t suffix = strlen(TRANSCODER_SOUND_SUFFIX);
+    return strcmp(name, "original") == 0 || strcmp(name, "subs") == 0 ||
+           strncmp(name, "audio", strlen("audio")) == 0 ||
+           (len >= suffix && strcmp(name + len - suffix, TRANSCODER_SOUND_SUFFIX) == 0);
 }
 
 static enum sg_error read_name(struct sg_request *req, const json_t *body, struct sg_rung *rung)
@@ -103,6 +119,10 @@ static enum sg_error read_name(struct sg_request *req, const json_t *body, struc
         return sg_request_fail(req, SG_ERR_INVALID, "name",
                                "must be 1 to %zu of a-z, 0-9 and -, and not begin with -",
                                sizeof rung->name - 1);
+    if (is_reserved(name, len))
+        return sg_request_fail(
+            req, SG_ERR_INVALID, "name",
+            "must not be original or subs, begin with audio or end with " TRANSCODER_SOUND_SUFFIX);
     memcpy(rung->name, name, len + 1);
     return SG_OK;
 }
@@ -146,7 +166,7 @@ static enum sg_error read_own(struct sg_request *req, const json_t *body, struct
     return SG_OK;
 }
 
-static enum sg_error read_rung(struct sg_request *req, const json_t *body, struct sg_rung *out)
+static enum sg_error read_wish(struct sg_request *req, const json_t *body, struct wish *out)
 {
     static const char *const known[] = {"profile", "height", "bitrate", "crf", "name"};
     const char *name;
@@ -157,7 +177,7 @@ static enum sg_error read_rung(struct sg_request *req, const json_t *body, struc
         for (size_t i = 0; i < SG_ARRAY_LEN(known); i++)
             ok |= strcmp(name, known[i]) == 0;
         if (!ok)
-            return sg_request_fail(req, SG_ERR_INVALID, NULL, "a member of the body is not known");
+            return sg_request_fail(req, SG_ERR_INVALID, name, "is not a member of the body");
     }
     const json_t *profile = json_object_get(body, "profile");
     if (profile != NULL &&
@@ -165,9 +185,10 @@ static enum sg_error read_rung(struct sg_request *req, const json_t *body, struc
          json_object_get(body, "crf") != NULL))
         return sg_request_fail(req, SG_ERR_INVALID, "profile",
                                "says height and rate already: leave those out");
-    enum sg_error err = profile != NULL ? read_profile(req, json_string_value(profile), out)
-                                        : read_own(req, body, out);
-    return err == SG_OK ? read_name(req, body, out) : err;
+    enum sg_error err = profile != NULL ? read_profile(req, json_string_value(profile), &out->rung)
+                                        : read_own(req, body, &out->rung);
+    out->height = profile != NULL ? "profile" : "height";
+    return err == SG_OK ? read_name(req, body, &out->rung) : err;
 }
 
 struct asking {
@@ -184,8 +205,9 @@ static enum sg_error write_wish(struct sg_db_conn *c, void *arg)
 }
 
 static enum sg_error plan_wish(struct sg_request *req, const struct sg_asset_entry *e,
-                               const struct sg_rung *rung, struct asking *a)
+                               const struct wish *w, struct asking *a)
 {
+    const struct sg_rung *rung = &w->rung;
     const struct sg_track *video = e->index != NULL ? sg_media_index_video(e->index) : NULL;
     if (e->asset->f.status != SG_ASSET_READY && e->asset->f.status != SG_ASSET_PROCESSING)
         return sg_request_fail(req, SG_ERR_CONFLICT, NULL, "the asset is not ready");
@@ -194,7 +216,7 @@ static enum sg_error plan_wish(struct sg_request *req, const struct sg_asset_ent
     uint32_t shorter =
         video->display_width < video->display_height ? video->display_width : video->display_height;
     if (rung->height > shorter)
-        return sg_request_fail(req, SG_ERR_INVALID, "height",
+        return sg_request_fail(req, SG_ERR_INVALID, w->height,
                                "must be at most the source's, which is %u: nothing is enlarged",
                                (unsigned)shorter);
     a->plan.n = 1;
@@ -215,26 +237,26 @@ static enum sg_error plan_wish(struct sg_request *req, const struct sg_asset_ent
 }
 
 static enum sg_error ask(struct sg_request *req, struct sg_response *res,
-                         const struct sg_asset_entry *e, const struct sg_rung *rung)
+                         const struct sg_asset_entry *e, const struct wish *w)
 {
     struct asking *a = calloc(1, sizeof *a);
     if (a == NULL)
         return SG_ERR_NO_MEMORY;
     a->asset = &e->asset->f;
     const struct sg_rendition *r = &a->plan.items[0];
-    enum sg_error err = plan_wish(req, e, rung, a);
+    enum sg_error err = plan_wish(req, e, w, a);
     if (err == SG_OK) {
         err = sg_db_write(req->svc->db, write_wish, a);
         sg_asset_cache_invalidate(req->svc->assets, e->asset->f.id);
         if (err == SG_ERR_EXISTS)
             err = sg_request_fail(req, SG_ERR_CONFLICT, "name",
-                                  "is taken by another rendition of this asset: %s", rung->name);
+                                  "is taken by another rendition of this asset: %s", w->rung.name);
         if (err == SG_ERR_TOO_LARGE)
             err = sg_request_fail(req, SG_ERR_CONFLICT, NULL, "an asset has at most %d renditions",
                                   SG_RENDITIONS_MAX);
     }
     if (err == SG_OK) {
-        sg_jobs_kick(req->svc->jobs);
+        sg_jobs_inserted(req->svc->jobs, "transcode", r->job_id);
         json_t *body = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:o, s:o}", "name", r->dir,
                                  "status", "processing", "kind", "video", "job", r->job_id, "width",
                                  (int)r->width, "height", (int)r->height, "bitrate",
@@ -252,118 +274,16 @@ static enum sg_error rendition_post(struct sg_request *req, struct sg_response *
 {
     struct sg_asset_entry *e = NULL;
     json_t *body = NULL;
-    struct sg_rung rung;
+    struct wish wish;
     enum sg_error err = sg_asset_load_owned(req, false, &e);
     if (err != SG_OK)
         return err;
     err = sg_request_json(req, false, &body);
     if (err == SG_OK)
-        err = read_rung(req, body, &rung);
+        err = read_wish(req, body, &wish);
     if (err == SG_OK)
-        err = ask(req, res, e, &rung);
+        err = ask(req, res, e, &wish);
     json_decref(body);
-    sg_asset_entry_unref(e);
-    return err;
-}
-
-/* ---- dropping one ---- */
-
-struct dropping {
-    const struct sg_rendition *r;
-    struct sg_audit_event event;
-};
-
-static enum sg_error drop_row(struct sg_db_conn *c, void *arg)
-{
-    struct dropping *d = arg;
-    enum sg_error err = sg_rendition_delete(c, d->r->id);
-    return err == SG_OK ? sg_audit_append(c, &d->event) : err;
-}
-
-static const struct sg_rendition *find_row(const struct sg_asset_entry *e, const char *name)
-{
-    for (size_t i = 0; i < e->renditions.n; i++)
-        if (strcmp(e->renditions.items[i].dir, name) == 0)
-            return &e->renditions.items[i];
-    return NULL;
-}
-
-/* Whether the asset could still be played without it. */
-static bool can_spare(const struct sg_asset_entry *e, const struct sg_rendition *r)
-{
-    if (r->state == SG_RENDITION_FAILED)
-        return true;
-    if (e->index != NULL && sg_media_index_packaged(e->index))
-        return true;
-    for (size_t i = 0; i < e->renditions.n; i++) {
-        const struct sg_rendition *other = &e->renditions.items[i];
-        if (other != r && other->kind == r->kind && other->state == SG_RENDITION_READY)
-            return r->kind != SG_RENDITION_ORIGINAL;
-    }
-    return false;
-}
-
-/* A job that has nothing left to make is not worth its time. */
-static void cancel_idle(struct sg_services *svc, const struct sg_asset_entry *e,
-                        const struct sg_rendition *r)
-{
-    enum sg_job_state state;
-    if (r->state != SG_RENDITION_WAITING)
-        return;
-    for (size_t i = 0; i < e->renditions.n; i++) {
-        const struct sg_rendition *other = &e->renditions.items[i];
-        if (other != r && strcmp(other->job_id, r->job_id) == 0)
-            return;
-    }
-    enum sg_error err = sg_jobs_cancel(svc->jobs, r->job_id, NULL, &state);
-    if (err != SG_OK && err != SG_ERR_CONFLICT && err != SG_ERR_NOT_FOUND)
-        sg_warn_log("transcoder", "job %s goes on for nothing: %s", r->job_id, sg_error_title(err));
-}
-
-static enum sg_error drop(struct sg_request *req, const struct sg_asset_entry *e,
-                          const struct sg_rendition *r)
-{
-    struct sg_services *svc = req->svc;
-    struct dropping d = {
-        .r = r,
-        .event = {.event_type = "data",
-                  .actor = req->identity.user_id,
-                  .action = "rendition.delete",
-                  .resource = sg_arena_printf(req->arena, "asset/%s", e->asset->f.id),
-                  .details = sg_arena_printf(req->arena, "{\"name\":\"%s\"}", r->dir),
-                  .result = "success",
-                  .request_id = req->id}};
-    if (d.event.resource == NULL || d.event.details == NULL)
-        return SG_ERR_NO_MEMORY;
-    enum sg_error err = sg_db_write(svc->db, drop_row, &d);
-    sg_asset_cache_invalidate(svc->assets, e->asset->f.id);
-    if (err != SG_OK)
-        return err;
-    sg_content_invalidate(svc->content, r->id, strlen(r->id));
-    if (sg_blob_remove(svc->blobs, r->id) != SG_OK)
-        sg_warn_log("transcoder", "file of rendition %s stays until the next start", r->id);
-    sg_media_sweep(svc->media, svc->media_processes);
-    cancel_idle(svc, e, r);
-    return SG_OK;
-}
-
-static enum sg_error rendition_delete(struct sg_request *req, struct sg_response *res)
-{
-    struct sg_asset_entry *e = NULL;
-    enum sg_error err = sg_asset_load_owned(req, false, &e);
-    if (err != SG_OK)
-        return err;
-    const struct sg_rendition *r = find_row(e, sg_request_param(req, "name"));
-    if (r == NULL)
-        err = sg_request_fail(req, SG_ERR_NOT_FOUND, "name",
-                              "the asset has no rendition of this name that was made for it");
-    else if (!can_spare(e, r))
-        err = sg_request_fail(req, SG_ERR_CONFLICT, "name",
-                              "is what the asset is played by; delete the asset instead");
-    else
-        err = drop(req, e, r);
-    if (err == SG_OK)
-        sg_response_empty(res, 204);
     sg_asset_entry_unref(e);
     return err;
 }
@@ -387,8 +307,8 @@ static const struct sg_route routes[] = {
     {ROW(SG_POST, ASSET "/renditions", rendition_post, SG_ROLE_CREATOR), .body = SG_BODY_JSON,
      .blocking = true, .summary = "Make a rendition now, by a profile or by height and rate",
      .request_schema = WISH_SCHEMA, .success = 202},
-    {ROW(SG_DELETE, ASSET "/renditions/{name}", rendition_delete, SG_ROLE_CREATOR),
-     .blocking = true, .summary = "Drop a rendition", .success = 204},
+    {ROW(SG_DELETE, ASSET "/renditions/{name}", transcoder_drop, SG_ROLE_CREATOR), .blocking = true,
+     .summary = "Drop a rendition", .success = 204},
     {ROW(SG_GET, ASSET "/stream", stream_get, SG_ROLE_VIEWER),
      .summary = "How to play an asset: URLs that work now, and its renditions"},
 };
@@ -405,7 +325,7 @@ static struct sg_job_type types[] = {
      .backoff_ms = 5000,
      .backoff_max_ms = 600000,
      .run = transcoder_run},
-    {.name = "transcode-first",
+    {.name = TRANSCODER_FIRST,
      .summary = "Encode the renditions without which a source cannot be played",
      .concurrency = SG_SET_transcode_first_jobs,
      .timeout = SG_SET_transcode_timeout,

@@ -206,8 +206,9 @@ enum sg_error upload_file_publish(struct upload_file *f)
 
 void upload_file_settle(struct upload_file *f)
 {
-    if (f->plan->n_jobs > 0)
-        sg_jobs_kick(f->svc->jobs);
+    for (unsigned i = 0; i < f->plan->n_jobs; i++)
+        sg_jobs_inserted(f->svc->jobs, f->plan->jobs[i].type,
+                         f->plan->items[f->plan->jobs[i].first].job_id);
     if (!f->shared)
         return;
     sg_metric_add(SG_METRIC_UPLOAD_DEDUPLICATED, 0, 1);

@@ -17,21 +17,22 @@
 #include "upload_import.h"
 
 #define COMMIT_EVERY_NS ((uint64_t)2 * 1000000000) /* how stale the progress shown may be */
-#define BACKOFF_FIRST_NS ((uint64_t)1000000000)
-#define BACKOFF_MAX_NS ((uint64_t)60 * 1000000000)
+#define SUPERSEDED_PAUSE_MS 1000
 #define RETRY_AFTER_MAX_MS ((uint64_t)10 * 60 * 1000) /* what a source may ask for */
 #define MAX_REDIRECTS 5
 
 struct import_try {
-    struct import_job *job;
+    struct sg_job_run *run;
+    const char *id; /* of the upload, and of its job */
     struct sg_services *svc;
     struct sg_upload *row; /* as it was when append was opened */
     struct upload_append *append;
     uint64_t committed_ns; /* when it was last made durable */
     bool has_size;         /* of the source, as it is stored */
+    uint64_t size_bytes;   /* the same, for whoever watches; 0: not known */
     bool transient;
     enum sg_error meanwhile; /* why on_stop ended the fetch, if not to stop */
-    uint64_t retry_after_ns;
+    uint64_t retry_after_ms;
     char why[SG_MEDIA_MESSAGE_MAX];
 };
 
@@ -46,9 +47,9 @@ struct sg_cidr_list *upload_import_allowed(struct sg_services *svc)
     return list;
 }
 
-static bool stopping(const struct import_job *job)
+static bool stopping(const struct import_try *t)
 {
-    return atomic_load(&job->imports->stopping) || atomic_load(&job->imports->svc->draining);
+    return sg_job_run_stopped(t->run) || atomic_load(&t->svc->draining);
 }
 
 static enum sg_error fail(struct import_try *t, enum sg_error err, bool transient, const char *why)
@@ -64,9 +65,10 @@ static enum sg_error open_append(struct import_try *t)
 {
     sg_upload_free(&t->row);
     enum sg_error err = upload_append_open(
-        &(struct upload_append_params){.svc = t->svc, .id = t->job->id}, &t->row, &t->append);
+        &(struct upload_append_params){.svc = t->svc, .id = t->id}, &t->row, &t->append);
     if (err == SG_OK) {
         t->has_size = t->row->f.has_size;
+        t->size_bytes = t->has_size ? t->row->f.size_bytes : 0;
         t->committed_ns = sg_clock_mono_ns();
     }
     return err;
@@ -96,14 +98,15 @@ static enum sg_error note_source(struct sg_db_conn *c, void *arg)
 
 static enum sg_error start_over_rows(struct sg_db_conn *c, void *arg)
 {
-    return sg_upload_start_over(c, arg);
+    const struct import_try *t = arg;
+    return sg_upload_start_over(c, t->id);
 }
 
 /* The bytes that are there, and their size, were another source's. */
 static enum sg_error start_over(struct import_try *t)
 {
     upload_append_close(&t->append);
-    enum sg_error err = sg_db_write(t->svc->db, start_over_rows, t->job->id);
+    enum sg_error err = sg_db_write(t->svc->db, start_over_rows, t);
     return err == SG_OK ? open_append(t) : err;
 }
 
@@ -147,7 +150,7 @@ static enum sg_error on_begin(void *arg, const struct sg_fetch_source *source)
         err = check_quota(t, 0);
     if (err != SG_OK)
         return err;
-    struct note n = {.id = t->job->id,
+    struct note n = {.id = t->id,
                      .source = source,
                      .start_over = source->offset == 0,
                      .filename = better_name(&t->row->f, source)};
@@ -156,15 +159,27 @@ static enum sg_error on_begin(void *arg, const struct sg_fetch_source *source)
         return fail(t, SG_ERR_FETCH, false, "the source changed while it was fetched");
     if (err == SG_OK)
         t->has_size = t->has_size || source->has_size;
+    if (err == SG_OK && source->has_size)
+        t->size_bytes = source->size_bytes;
     return err;
 }
 
 /* ---- bytes ---- */
 
+static void tell(struct import_try *t)
+{
+    struct sg_job_progress p = {.percent = -1, .fps = -1, .speed = -1, .eta_s = -1};
+    uint64_t received = upload_append_received(t->append), size = t->size_bytes;
+    if (size > 0)
+        p.percent = received < size ? 100.0 * (double)received / (double)size : 100;
+    sg_job_run_progress(t->run, &p);
+}
+
 static enum sg_error commit(struct import_try *t)
 {
     enum sg_error err = upload_append_commit(t->append);
     t->committed_ns = sg_clock_mono_ns();
+    tell(t);
     /* One that does not say how large it is meets the quota on the way. */
     return err == SG_OK && !t->has_size ? check_quota(t, 0) : err;
 }
@@ -184,7 +199,7 @@ static enum sg_error on_data(void *arg, const void *data, size_t len)
 static bool on_stop(void *arg)
 {
     struct import_try *t = arg;
-    if (stopping(t->job))
+    if (stopping(t))
         return true;
     if (t->append == NULL)
         return false;
@@ -205,9 +220,6 @@ static enum sg_error fetch(struct import_try *t)
 {
     const struct sg_config *cfg = sg_services_config(t->svc);
     uint64_t stall_ms = sg_config_uint(cfg, SG_SET_import_stall_timeout);
-    uint64_t now_ns = sg_clock_mono_ns();
-    if (now_ns >= t->job->deadline_ns)
-        return fail(t, SG_ERR_FETCH, false, "the import took longer than it may");
     struct sg_cidr_list *allow = upload_import_allowed(t->svc);
     /* The row's own strings may go when it starts over. */
     char *url = strdup(t->row->f.url), *validator = strdup(t->row->f.etag);
@@ -221,7 +233,7 @@ static enum sg_error fetch(struct import_try *t)
             .validator = validator,
             .max_bytes = least(sg_config_uint(cfg, SG_SET_import_max_size),
                                sg_config_uint(cfg, SG_SET_upload_max_size)),
-            .timeout_ms = (t->job->deadline_ns - now_ns + 999999) / 1000000,
+            .timeout_ms = sg_config_uint(cfg, SG_SET_import_timeout),
             .connect_timeout_ms = stall_ms,
             .stall_timeout_ms = stall_ms,
             .max_redirects = MAX_REDIRECTS,
@@ -240,7 +252,7 @@ static enum sg_error fetch(struct import_try *t)
     if (err != SG_OK && t->meanwhile != SG_OK)
         return t->meanwhile;
     if (err != SG_OK && !r.by_caller) {
-        t->retry_after_ns = least(r.retry_after_ms, RETRY_AFTER_MAX_MS) * 1000000;
+        t->retry_after_ms = least(r.retry_after_ms, RETRY_AFTER_MAX_MS);
         return fail(t, err, r.transient, r.why);
     }
     return err;
@@ -261,12 +273,12 @@ static enum sg_error write_size(struct sg_db_conn *c, void *arg)
 static enum sg_error finish(struct import_try *t)
 {
     enum sg_error err = upload_append_commit(t->append);
-    struct sizing s = {.id = t->job->id, .size = upload_append_received(t->append)};
+    struct sizing s = {.id = t->id, .size = upload_append_received(t->append)};
     if (err == SG_OK && s.size == 0)
         return fail(t, SG_ERR_UNPROCESSABLE, false, "the source is empty");
     if (err == SG_OK)
         err = sg_db_write(t->svc->db, write_size, &s);
-    if (err == SG_OK && stopping(t->job))
+    if (err == SG_OK && stopping(t))
         err = SG_ERR_CANCELLED;
     if (err != SG_OK)
         return err;
@@ -279,7 +291,7 @@ static enum sg_error finish(struct import_try *t)
 
 static enum sg_error try_once(struct import_try *t)
 {
-    enum sg_error err = upload_get(t->svc, t->job->id, &t->row);
+    enum sg_error err = upload_get(t->svc, t->id, &t->row);
     if (err == SG_OK && t->row->f.state != SG_UPLOAD_ACTIVE)
         err = SG_ERR_GONE;
     if (err != SG_OK)
@@ -317,10 +329,10 @@ static enum sg_error give_up(struct import_try *t, enum sg_error why)
 {
     char resource[sizeof "upload/" + SG_ULID_SIZE], details[64];
     uint64_t now_ms = sg_clock_wall_ms();
-    snprintf(resource, sizeof resource, "upload/%s", t->job->id);
+    snprintf(resource, sizeof resource, "upload/%s", t->id);
     snprintf(details, sizeof details, "{\"error\":\"%s\"}", sg_error_slug(why));
     struct failing f = {
-        .move = {.id = t->job->id,
+        .move = {.id = t->id,
                  .from = SG_UPLOAD_ACTIVE,
                  .to = SG_UPLOAD_FAILED,
                  .slug = sg_error_slug(why),
@@ -339,11 +351,11 @@ static enum sg_error give_up(struct import_try *t, enum sg_error why)
         return SG_OK;
     if (err != SG_OK)
         return err;
-    sg_info_log("import", "import %s failed: %s", t->job->id, f.move.detail);
+    sg_info_log("import", "import %s failed: %s", t->id, f.move.detail);
     upload_count_failed(SG_UPLOAD_IMPORT);
-    upload_hash_forget(t->svc->uploads, t->job->id);
-    if (sg_blob_discard(t->svc->blobs, t->job->id) != SG_OK)
-        sg_warn_log("import", "staged file of %s stays until the next start", t->job->id);
+    upload_hash_forget(t->svc->uploads, t->id);
+    if (sg_blob_discard(t->svc->blobs, t->id) != SG_OK)
+        sg_warn_log("import", "staged file of %s stays until the next start", t->id);
     return SG_OK;
 }
 
@@ -363,51 +375,52 @@ static bool may_pass(const struct import_try *t, enum sg_error err)
     }
 }
 
-/* Doubles with each failure; half of it by chance, so that many do not come back together. */
-static uint64_t backoff_ns(const struct import_job *job)
+/* The end of the row as well as of the job. */
+static enum sg_error end_badly(struct import_try *t, enum sg_error err)
 {
-    uint64_t whole = BACKOFF_FIRST_NS, chance;
-    for (unsigned i = 1; i < job->failures && whole < BACKOFF_MAX_NS; i++)
-        whole *= 2;
-    whole = least(whole, BACKOFF_MAX_NS);
-    sg_random(&chance, sizeof chance);
-    return whole / 2 + chance % (whole / 2);
+    enum sg_error given = t->row != NULL ? give_up(t, err) : SG_OK;
+    if (given != SG_OK) /* the row is open still */
+        return given;
+    sg_job_run_final(t->run);
+    return sg_job_run_fail(t->run, err, "%s", t->why[0] != '\0' ? t->why : sg_error_title(err));
 }
 
-static bool settle(struct import_try *t, enum sg_error err, uint64_t *delay_ns)
+/* A cancelled job takes its upload with it (upload_import.c). */
+static enum sg_error settle(struct import_try *t, enum sg_error err)
 {
-    struct import_job *job = t->job;
-    if (err == SG_OK || err == SG_ERR_NOT_FOUND || err == SG_ERR_GONE || stopping(job))
-        return true;
+    const struct sg_job_fields *job = sg_job_run_job(t->run);
+    switch (sg_job_run_stop(t->run)) {
+    case SG_JOB_STOP_NO:
+        break;
+    case SG_JOB_STOP_TIMEOUT:
+        return err == SG_OK ? err
+                            : end_badly(t, fail(t, SG_ERR_FETCH, false,
+                                                "the import took longer than it may"));
+    default:
+        return err == SG_OK ? err : SG_ERR_CANCELLED;
+    }
+    if (err == SG_OK || err == SG_ERR_NOT_FOUND || err == SG_ERR_GONE)
+        return SG_OK;
     if (err == SG_ERR_SUPERSEDED) {
         /* By an abort; the next look at the row tells whether it succeeded. */
-        *delay_ns = BACKOFF_FIRST_NS;
-        return false;
+        sg_job_run_retry_after(t->run, SUPERSEDED_PAUSE_MS);
+        return sg_job_run_fail(t->run, SG_ERR_UNAVAILABLE, "somebody else has the upload");
     }
-    uint64_t attempts = sg_config_uint(sg_services_config(t->svc), SG_SET_import_attempts);
-    bool again = may_pass(t, err) && ++job->failures < attempts;
-    if (!again && t->row != NULL && give_up(t, err) == SG_OK)
-        return true;
-    *delay_ns = backoff_ns(job);
-    if (*delay_ns < t->retry_after_ns)
-        *delay_ns = t->retry_after_ns;
-    sg_info_log("import", "import %s: %s; again in %" PRIu64 " ms", job->id,
-                t->why[0] != '\0' ? t->why : sg_error_title(err), *delay_ns / 1000000);
-    return false;
+    if (!may_pass(t, err) || job->attempts >= job->max_attempts)
+        return end_badly(t, err);
+    sg_job_run_retry_after(t->run, t->retry_after_ms);
+    sg_info_log("import", "import %s: %s; it is tried again", t->id,
+                t->why[0] != '\0' ? t->why : sg_error_title(err));
+    /* As an error that passes, whatever it is called. */
+    return sg_job_run_fail(t->run, SG_ERR_UNAVAILABLE, "%s",
+                           t->why[0] != '\0' ? t->why : sg_error_title(err));
 }
 
-bool upload_import_try(struct import_job *job, uint64_t *delay_ns)
+enum sg_error upload_import_run(struct sg_job_run *run, void *arg)
 {
-    struct sg_services *svc = job->imports->svc;
-    struct import_try t = {.job = job, .svc = svc};
-    if (stopping(job))
-        return true;
-    if (job->deadline_ns == 0)
-        job->deadline_ns = sg_clock_mono_ns() +
-                           sg_config_uint(sg_services_config(svc), SG_SET_import_timeout) * 1000000;
-    enum sg_error err = try_once(&t);
-    bool done = settle(&t, err, delay_ns);
+    struct import_try t = {.run = run, .svc = arg, .id = sg_job_run_job(run)->id};
+    enum sg_error err = settle(&t, try_once(&t));
     upload_append_close(&t.append);
     sg_upload_free(&t.row);
-    return done;
+    return err;
 }

@@ -57,6 +57,8 @@ static uint64_t added_bytes(const struct sg_upload_fields *f)
 struct insertion {
     const struct sg_upload_fields *f;
     const struct sg_config *cfg;
+    enum sg_error (*also)(struct sg_db_conn *c, void *arg); /* NULL: nothing */
+    void *arg;
     struct sg_audit_event event;
 };
 
@@ -66,10 +68,18 @@ static enum sg_error insert_row(struct sg_db_conn *c, void *arg)
     enum sg_error err = upload_quota_commit(c, i->cfg, i->f->owner, added_bytes(i->f));
     if (err == SG_OK)
         err = sg_upload_insert(c, i->f);
+    if (err == SG_OK && i->also != NULL)
+        err = i->also(c, i->arg);
     return err != SG_OK ? err : sg_audit_append(c, &i->event);
 }
 
 enum sg_error upload_insert(struct sg_request *req, const struct sg_upload_fields *f)
+{
+    return upload_insert_with(req, f, NULL, NULL);
+}
+
+enum sg_error upload_insert_with(struct sg_request *req, const struct sg_upload_fields *f,
+                                 enum sg_error (*also)(struct sg_db_conn *c, void *arg), void *arg)
 {
     const struct sg_config *cfg = sg_services_config(req->svc);
     uint64_t size = f->has_size ? f->size_bytes : 0;
@@ -83,6 +93,8 @@ enum sg_error upload_insert(struct sg_request *req, const struct sg_upload_field
     struct insertion i = {
         .f = f,
         .cfg = cfg,
+        .also = also,
+        .arg = arg,
         .event = {.event_type = "data",
                   .actor = req->identity.user_id,
                   .action = "upload.create",

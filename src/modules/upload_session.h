@@ -28,6 +28,10 @@ void upload_fill(struct sg_request *req, const struct sg_asset_edit *edit,
 /* Checks upload.max_size, quotas and space for the announced size (all with fail set: TOO_LARGE,
  * QUOTA, NO_SPACE) and inserts the row with its audit event. */
 enum sg_error upload_insert(struct sg_request *req, const struct sg_upload_fields *f) SG_NODISCARD;
+/* The same with something more in the transaction. */
+enum sg_error upload_insert_with(struct sg_request *req, const struct sg_upload_fields *f,
+                                 enum sg_error (*also)(struct sg_db_conn *c, void *arg),
+                                 void *arg) SG_NODISCARD;
 /* The row by id, of one of the kinds (bit mask), for its owner or an admin. NOT_FOUND, FORBIDDEN,
  * INVALID with fail set. Free with sg_upload_free. */
 enum sg_error upload_load(struct sg_request *req, const char *id, unsigned kinds,

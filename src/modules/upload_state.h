@@ -20,7 +20,6 @@ struct upload_tries {
     unsigned n;
 };
 
-struct upload_imports;
 struct upload_prefix_hash;
 struct upload_user;
 
@@ -30,7 +29,6 @@ struct sg_upload_memory {
     _Atomic bool expiring, resuming;
     _Atomic unsigned resume_in_s;   /* until the next resumption; the ticker's while none runs */
     unsigned resume_pause_s;        /* the resumption's */
-    struct upload_imports *imports; /* the import rows' own (upload_import.h) */
     pthread_mutex_t lock;           /* guards the tables below */
     struct upload_prefix_hash *hashes[UPLOAD_HASHES];
     struct upload_user *users[UPLOAD_USERS];

@@ -178,6 +178,18 @@ void sg_job_list_free(struct sg_job_list *list)
     *list = (struct sg_job_list){0};
 }
 
+enum sg_error sg_job_count_open(struct sg_db_conn *c, const char *type, uint64_t *out)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c, "SELECT count(*) FROM jobs WHERE type = ?1 AND state IN (0, 1)");
+    sg_stmt_bind_text(&st, type);
+    uint64_t n = sg_stmt_row(&st) ? sg_stmt_u64(&st, 0) : 0;
+    enum sg_error err = sg_stmt_close(&st);
+    if (!err)
+        *out = n;
+    return err;
+}
+
 enum sg_error sg_job_counts(struct sg_db_conn *c, uint64_t out[SG_JOB_STATE_COUNT])
 {
     uint64_t counts[SG_JOB_STATE_COUNT] = {0};

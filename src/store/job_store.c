@@ -306,7 +306,7 @@ enum sg_error sg_job_finish(struct sg_db_conn *c, const struct sg_job_end *end,
 }
 
 struct lost {
-    char id[SG_ULID_SIZE], lease[SG_ULID_SIZE];
+    char id[SG_ULID_SIZE], lease[SG_ULID_SIZE], type[SG_JOB_TYPE_SIZE];
     unsigned crashes;
 };
 
@@ -314,9 +314,10 @@ static enum sg_error find_lost(struct sg_db_conn *c, const struct sg_job_expiry 
                                struct lost lost[EXPIRE_BATCH], size_t *n)
 {
     struct sg_stmt st;
-    sg_stmt_open(&st, c,
-                 "SELECT id, lease, crashes FROM jobs WHERE state = 1 AND (?1 OR lease_ms <= ?2)"
-                 " LIMIT ?3");
+    sg_stmt_open(
+        &st, c,
+        "SELECT id, lease, crashes, type FROM jobs WHERE state = 1 AND (?1 OR lease_ms <= ?2)"
+        " LIMIT ?3");
     sg_stmt_bind_u64(&st, e->all);
     sg_stmt_bind_u64(&st, e->now_ms);
     sg_stmt_bind_u64(&st, EXPIRE_BATCH);
@@ -326,6 +327,7 @@ static enum sg_error find_lost(struct sg_db_conn *c, const struct sg_job_expiry 
         sg_job_copy_text(&st, 0, l->id, sizeof(l->id));
         sg_job_copy_text(&st, 1, l->lease, sizeof(l->lease));
         l->crashes = (unsigned)sg_stmt_u64(&st, 2);
+        sg_job_copy_text(&st, 3, l->type, sizeof(l->type));
     }
     return sg_stmt_close(&st);
 }
@@ -343,14 +345,15 @@ enum sg_error sg_job_expire(struct sg_db_conn *c, const struct sg_job_expiry *e,
         err = find_lost(c, e, lost, &n);
         for (size_t i = 0; i < n && !err; i++) {
             enum sg_job_state state = SG_JOB_QUEUED;
+            bool spared = e->spares && e->spares(e->arg, lost[i].type);
             struct sg_job_end end = {
                 .id = lost[i].id,
                 .lease = lost[i].lease,
-                .ending = SG_JOB_END_CRASHED,
-                .error_slug = sg_error_slug(SG_ERR_RUNNER_LOST),
-                .error_detail = "what ran it ended before it did",
+                .ending = spared ? SG_JOB_END_BACK : SG_JOB_END_CRASHED,
+                .error_slug = spared ? NULL : sg_error_slug(SG_ERR_RUNNER_LOST),
+                .error_detail = spared ? NULL : "what ran it ended before it did",
                 .now_ms = e->now_ms,
-                .run_at_ms = e->now_ms + e->delay_ms(e->arg, lost[i].crashes + 1),
+                .run_at_ms = e->now_ms + (spared ? 0 : e->delay_ms(e->arg, lost[i].crashes + 1)),
             };
             err = sg_job_finish(c, &end, watch, &state);
             if (!err)

@@ -9,6 +9,7 @@
 #include "streamgate/store/asset_store.h"
 #include "streamgate/store/upload_store.h"
 
+#include "schema_imports.h"
 #include "schema_renditions.h"
 #include "schema_subtitles.h"
 #include "schema_webhooks.h"
@@ -180,7 +181,8 @@ static const char schema_3[] =
     "CREATE INDEX job_schedules_next ON job_schedules(next_ms, id);";
 
 static const char *const steps[] = {schema_1,          schema_2,         schema_3,
-                                    schema_renditions, schema_subtitles, schema_webhooks};
+                                    schema_renditions, schema_subtitles, schema_webhooks,
+                                    schema_imports};
 
 unsigned sg_db_schema_version(void)
 {

@@ -4,7 +4,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "streamgate/store/job_store.h"
+
 #include "upload_rows.h"
+
+/* Written out in schema_imports.h. */
+_Static_assert(SG_UPLOAD_ACTIVE == 0 && SG_UPLOAD_FAILED == 3 && SG_JOB_CANCELLED == 4 &&
+                   SG_JOB_DEAD == 5,
+               "the numbers in SQL");
 
 static const char *const kind_names[SG_UPLOAD_KIND_COUNT] = {
     [SG_UPLOAD_CHUNKED] = "chunked",         [SG_UPLOAD_TUS] = "tus",

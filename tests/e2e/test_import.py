@@ -632,6 +632,44 @@ class Limits(ImportCase):
         self.failed(self.begin(url), "fetch-failed", "404")
 
 
+class Jobs(ImportCase):
+    """An import is a job: seen, followed and ended like every other."""
+    settings = {"import.allow_addresses": "127.0.0.1"}
+
+    def test_job(self):
+        hold = threading.Event()
+        self.addCleanup(hold.set)
+        def held(handler, _):
+            hold.wait(60)
+            handler.reply(200, self.film)
+        upload_id = self.begin(self.source.serve("/job.mp4", held))
+        job = eventually(lambda: (j := self.admin.get(f"/api/v1/jobs/{upload_id}").json())["state"] == "running" and j,
+                         10, "the job")
+        self.assertEqual(job["type"], "import")
+        hold.set()
+        eventually(lambda: self.admin.get(f"/api/v1/jobs/{upload_id}").json()["state"] == "done", 20, "its end")
+        self.assertEqual(self.show(upload_id)["status"], "done")
+
+    def test_cancelled(self):
+        """While it runs, and while it waits to be tried again."""
+        hold = threading.Event()
+        self.addCleanup(hold.set)
+        def held(handler, _):
+            hold.wait(60)
+            handler.reply(404)
+        def later(handler, _):
+            handler.reply(503, Retry_After="600")
+        for path, answer, state in (("/held.mp4", held, "running"), ("/later.mp4", later, "queued")):
+            url = self.source.serve(path, answer)
+            upload_id = self.begin(url)
+            eventually(lambda path=path: self.source.requests(path), 10, "a try")
+            eventually(lambda u=upload_id, s=state: self.admin.get(f"/api/v1/jobs/{u}").json()["state"] == s, 10, state)
+            response = self.admin.request("DELETE", f"/api/v1/jobs/{upload_id}")
+            self.assertIn(response.status, (200, 202), response.body)
+            self.failed(upload_id, "cancelled", "cancelled")
+            self.assertEqual(self.admin.get(f"/api/v1/jobs/{upload_id}").json()["state"], "cancelled")
+
+
 class Restart(unittest.TestCase):
     """What came before the daemon ended need not come again."""
 
@@ -694,7 +732,7 @@ class Restart(unittest.TestCase):
         self.check(stop)
 
     def test_stopped_while_it_waits(self):
-        upload_id = self.begin(lambda h, n: h.reply(200, self.film) if n else h.reply(503, Retry_After="600"))
+        upload_id = self.begin(lambda h, n: h.reply(200, self.film) if n else h.reply(503, Retry_After="3"))
         eventually(lambda: self.source.requests("/film.mp4"), 10, "a first try")
         self.daemon.stop()
         self.daemon.start()
@@ -704,7 +742,7 @@ class Restart(unittest.TestCase):
 
     def test_switched_off(self):
         """What was accepted before waits until imports are switched on again."""
-        upload_id = self.begin(lambda h, n: h.reply(200, self.film) if n else h.reply(503, Retry_After="600"))
+        upload_id = self.begin(lambda h, n: h.reply(200, self.film) if n else h.reply(503, Retry_After="3"))
         eventually(lambda: self.source.requests("/film.mp4"), 10, "a first try")
         self.daemon.stop()
         self.daemon.settings["import.workers"] = "0"

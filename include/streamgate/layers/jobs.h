@@ -23,6 +23,7 @@ struct sg_job_type {
     enum sg_role role;           /* least role that may ask for one; NONE: nobody, the daemon makes them itself */
     unsigned max_attempts;       /* unless the job says otherwise */
     uint64_t backoff_ms, backoff_max_ms; /* before the second try; doubled for each further one, up to the latter; a quarter more or less by chance */
+    bool goes_on;                /* a try goes on where the last ended, so that one which ends with the daemon is no crash */
     const char *(*check)(const json_t *payload); /* NULL when the payload is good, else the rule it breaks (static). Absent: the payload must be empty */
     /* On a runner thread. SG_OK: done. CANCELLED after sg_job_run_stopped. INVALID, NOT_FOUND, FORBIDDEN, GONE, TOO_LARGE, UNSUPPORTED_MEDIA, UNPROCESSABLE: failed for good. MEDIA_WORKER: what it ran in died.
      * Anything else: tried again while there are attempts left. */
@@ -41,6 +42,11 @@ struct sg_job_progress { double percent, fps, speed, eta_s; }; /* below zero: no
 void sg_job_run_progress(struct sg_job_run *run, const struct sg_job_progress *p);
 void sg_job_run_result(struct sg_job_run *run, json_t *result); /* steals an object; NULL is out of memory and leaves it without */
 /* What to say of an error, and when to try again at the earliest. */
+/* Why the try must end. LOST: its lease is another's. */
+enum sg_job_stop { SG_JOB_STOP_NO, SG_JOB_STOP_CANCEL, SG_JOB_STOP_TIMEOUT, SG_JOB_STOP_DRAIN, SG_JOB_STOP_LOST };
+enum sg_job_stop sg_job_run_stop(struct sg_job_run *run);
+/* Whatever the error, no further try can help. */
+void sg_job_run_final(struct sg_job_run *run);
 enum sg_error sg_job_run_fail(struct sg_job_run *run, enum sg_error err, const char *fmt, ...) SG_PRINTF(3, 4);
 void sg_job_run_retry_after(struct sg_job_run *run, uint64_t ms);
 
@@ -67,7 +73,9 @@ const struct sg_job_type *sg_jobs_type_at(const struct sg_jobs *j, size_t i);
  * UNSUPPORTED_MEDIA never; NOT_FOUND also for an unknown type. */
 struct sg_job_also { enum sg_error (*run)(struct sg_db_conn *c, void *arg, const char *id); void *arg; };
 enum sg_error sg_jobs_submit(struct sg_jobs *j, struct sg_job_fields *f, const struct sg_job_needs *needs, const struct sg_job_also *also) SG_NODISCARD;
-/* After a job was inserted by somebody else's transaction. */
+/* After a job was inserted by somebody else's transaction: counts it, tells of it, runs it. */
+void sg_jobs_inserted(struct sg_jobs *j, const char *type, const char *id);
+/* Something waits whose time has come. */
 void sg_jobs_kick(struct sg_jobs *j);
 enum sg_error sg_jobs_cancel(struct sg_jobs *j, const char *id, const struct sg_job_also *also, enum sg_job_state *out) SG_NODISCARD; /* blocks; sg_job_cancel's errors */
 enum sg_error sg_jobs_retry(struct sg_jobs *j, const char *id, const struct sg_job_also *also) SG_NODISCARD;                          /* blocks; sg_job_retry's errors */

@@ -33,7 +33,7 @@ bool sg_rendition_of_rung(const struct sg_media_index *source, const struct sg_r
 /* Whether a track of sound can be in every rendition as it is: AAC, one or two channels. */
 bool sg_sound_is_plain(const struct sg_track *t);
 
-/* In the transaction that makes the asset: gives ids, writes rows and jobs. After the commit: sg_jobs_kick. Errors: sg_rendition_insert's and sg_job_insert's. */
+/* In the transaction that makes the asset: gives ids, writes rows and jobs. After the commit: sg_jobs_inserted for each job, whose id its items have. Errors: sg_rendition_insert's and sg_job_insert's. */
 enum sg_error sg_renditions_begin(struct sg_db_conn *c, const struct sg_asset_fields *asset, struct sg_rendition_plan *plan) SG_NODISCARD;
 
 #endif

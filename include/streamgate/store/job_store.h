@@ -80,7 +80,13 @@ struct sg_job_end {
 };
 enum sg_error sg_job_finish(struct sg_db_conn *c, const struct sg_job_end *end, const struct sg_job_watch *watch, enum sg_job_state *out) SG_NODISCARD;
 /* Ends the tries whose lease ran out as CRASHED; all: every try, as at a start, when whoever held the leases is gone. delay_ms(arg, crashes): how long a job waits that crashed so often. watch hears of each. */
-struct sg_job_expiry { uint64_t now_ms; bool all; uint64_t (*delay_ms)(void *arg, unsigned crashes); void *arg; };
+struct sg_job_expiry {
+    uint64_t now_ms;
+    bool all;
+    uint64_t (*delay_ms)(void *arg, unsigned crashes);
+    bool (*spares)(void *arg, const char *type); /* NULL: none. Tries of these types end as BACK instead */
+    void *arg;
+};
 enum sg_error sg_job_expire(struct sg_db_conn *c, const struct sg_job_expiry *e, const struct sg_job_watch *watch, uint64_t *out_n) SG_NODISCARD;
 
 /* QUEUED becomes CANCELLED; RUNNING is marked, and ends by its runner. *out: the state now. NOT_FOUND; CONFLICT: it has ended. */
@@ -93,6 +99,7 @@ struct sg_job_query { const char *owner, *type, *asset_id; int state; const char
 struct sg_job_list { struct sg_job **items; size_t n; };
 enum sg_error sg_job_list(struct sg_db_conn *c, const struct sg_job_query *q, struct sg_job_list *out) SG_NODISCARD;
 void sg_job_list_free(struct sg_job_list *list);
+enum sg_error sg_job_count_open(struct sg_db_conn *c, const char *type, uint64_t *out) SG_NODISCARD; /* that wait or run */
 enum sg_error sg_job_counts(struct sg_db_conn *c, uint64_t out[SG_JOB_STATE_COUNT]) SG_NODISCARD;
 enum sg_error sg_job_is_full(struct sg_db_conn *c, uint64_t max_queued, bool *out) SG_NODISCARD; /* whether so many wait already */
 /* Removes jobs that ended before before_ms, at most limit, oldest first. */
