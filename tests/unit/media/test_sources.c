@@ -280,6 +280,44 @@ static void refusals_say_why(void **state)
     expect_refusal(fd, SG_ERR_UNPROCESSABLE, "cut short");
 }
 
+/* Whatever a playlist is dressed as, it is read as that, and holds nothing. */
+static void playlists_stay_refused(void **state)
+{
+    (void)state;
+    static const char list[] = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nfile:///etc/passwd\n"
+                               "#EXT-X-ENDLIST\n";
+    static const struct {
+        const char *bytes;
+        size_t len;
+    } heads[] = {
+        {"ID3\4\0\0\0\0\0\0", 10},
+        {"OggS\0\2\0\0\0\0", 10},
+        {"RIFF\0\0\0\0AVI LIST", 16},
+        {"RIFF\0\0\0\0WAVEfmt ", 16},
+        {"FLV\1\5\0\0\0\t", 9},
+        {"fLaC\0\0\0\"", 8},
+        {"\0\0\1\272", 4},
+        {"\x1a\x45\xdf\xa3\x80", 5},
+    };
+    for (size_t i = 0; i < SG_ARRAY_LEN(heads); i++) {
+        struct av_worker *worker = NULL;
+        struct dump_reply reply;
+        int fd = memfd_create("list", MFD_CLOEXEC);
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, heads[i].bytes, heads[i].len), (ssize_t)heads[i].len);
+        for (int n = 0; n < 100; n++)
+            assert_int_equal(write(fd, list, sizeof(list) - 1), (ssize_t)sizeof(list) - 1);
+        assert_int_equal(av_worker_create(&worker), SG_OK);
+        dump_probe(worker, fd, &dump_limits, &reply);
+        if (reply.err != SG_ERR_UNPROCESSABLE && reply.err != SG_ERR_UNSUPPORTED_MEDIA &&
+            reply.err != SG_ERR_TOO_LARGE) /* its words taken for lengths */
+            fail_msg("%zu: %s", i, sg_error_title(reply.err));
+        assert_true(reply.why[0]);
+        av_worker_destroy(&worker);
+        close(fd);
+    }
+}
+
 /* A cover is no film. */
 static void covers_are_passed_over(void **state)
 {
@@ -350,7 +388,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sources_are_described),  cmocka_unit_test(refusals_say_why),
         cmocka_unit_test(covers_are_passed_over), cmocka_unit_test(playable_films_stay_so),
-        cmocka_unit_test(damage_does_no_harm),
+        cmocka_unit_test(damage_does_no_harm),    cmocka_unit_test(playlists_stay_refused),
     };
     av_log_set_level(AV_LOG_QUIET);
     if (!mkdtemp(dir))
