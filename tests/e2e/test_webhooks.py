@@ -6,8 +6,9 @@ import hmac
 import http.server
 import json
 import os
+import re
 import signal
-import socket
+import tempfile
 import threading
 import time
 import unittest
@@ -224,6 +225,28 @@ class Deliveries(WebhookCase):
         self.assertEqual((settled["attempts"], settled["status"], settled["error"]), (1, 204, None))
         self.assertEqual(settled["payload"], request.json)
         self.assertGreaterEqual(settled["latency"], 0)
+
+    def test_verified_as_documented(self):
+        with open(os.path.join(support.ROOT, "docs", "WEBHOOKS.md"), encoding="utf-8") as file:
+            blocks = dict(re.findall(r"```(python|sh)\n(.*?)```", file.read(), re.S))
+        receiver = self.receiver()
+        hook = self.hook(receiver.url, description="caf\u00e9")
+        asset = self.uploaded(clip("short"), name="documented.mp4")
+        request = receiver.of(asset["id"], "asset.ready")[0]
+        scope = {}
+        exec(blocks["python"], scope)
+        self.assertTrue(scope["verify"](hook["secret"], request.headers, request.body))
+        self.assertFalse(scope["verify"](hook["secret"], request.headers, request.body + b" "))
+        self.assertFalse(scope["verify"](hook["secret"], request.headers, request.body, tolerance=-1))
+        with tempfile.NamedTemporaryFile() as body:
+            body.write(request.body)
+            body.flush()
+            variables = {"secret": hook["secret"], "id": request.id, "timestamp": request.headers["Webhook-Timestamp"],
+                         "signature": request.headers["Webhook-Signature"], "body": body.name}
+            genuine = support.run("sh", "-c", blocks["sh"], env={**os.environ, **variables})
+            self.assertEqual((genuine.stdout, genuine.returncode), (b"genuine\n", 0), genuine.stderr)
+            forged = support.run("sh", "-c", blocks["sh"], env={**os.environ, **variables, "timestamp": "1"})
+            self.assertEqual((forged.stdout, forged.returncode), (b"forged\n", 1), forged.stderr)
 
     def test_rotation(self):
         receiver = self.receiver()
