@@ -79,6 +79,7 @@ struct load {
     struct sg_asset *asset;
     struct sg_buf *index;
     struct sg_rendition_list renditions;
+    struct sg_subtitle_list subtitles;
 };
 
 static enum sg_error load_rows(struct sg_db_conn *conn, void *arg)
@@ -88,6 +89,8 @@ static enum sg_error load_rows(struct sg_db_conn *conn, void *arg)
     if (err != SG_OK)
         return err;
     err = sg_rendition_list(conn, load->id, &load->renditions);
+    if (err == SG_OK)
+        err = sg_subtitle_list(conn, load->id, &load->subtitles);
     if (err != SG_OK)
         return err;
     err = sg_asset_get_index(conn, load->id, &load->index);
@@ -101,7 +104,7 @@ static enum sg_error make_entry(struct load *load, struct sg_asset_entry **out)
     if (load->index != NULL)
         err = sg_media_index_decode(load->index->data, load->index->len, &index);
     if (err == SG_OK)
-        err = sg_asset_entry_create(load->asset, index, &load->renditions, out);
+        err = sg_asset_entry_create(load->asset, index, &load->renditions, &load->subtitles, out);
     sg_media_index_unref(index);
     return err;
 }
@@ -130,6 +133,7 @@ static enum sg_error read_entry(struct sg_asset_cache *c, struct sg_db *db, cons
         *out = got;
     }
     sg_rendition_list_free(&load.renditions);
+    sg_subtitle_list_free(&load.subtitles);
     sg_asset_unref(load.asset);
     sg_buf_unref(load.index);
     return err;

@@ -139,8 +139,8 @@ json_t *sg_renditions_json(const struct sg_asset_entry *e)
 }
 
 /* A fresh token for a signed asset, "" for a public one. */
-static enum sg_error fresh_token(struct sg_request *req, const struct sg_asset *asset,
-                                 char token[SG_PLAYBACK_TOKEN_SIZE])
+enum sg_error sg_asset_fresh_token(struct sg_request *req, const struct sg_asset *asset,
+                                   char token[SG_PLAYBACK_TOKEN_SIZE])
 {
     token[0] = '\0';
     if (asset->f.policy == SG_POLICY_PUBLIC)
@@ -201,7 +201,7 @@ static int set_media_fields(json_t *o, const struct sg_asset_fields *f)
 json_t *sg_stream_json(struct sg_request *req, const struct sg_asset_entry *e)
 {
     char token[SG_PLAYBACK_TOKEN_SIZE];
-    if (fresh_token(req, e->asset, token) != SG_OK)
+    if (sg_asset_fresh_token(req, e->asset, token) != SG_OK)
         return NULL;
     const struct sg_asset_fields *f = &e->asset->f;
     return json_pack("{s:s, s:s, s:s, s:f, s:o, s:o}", "id", f->id, "status",
@@ -215,7 +215,7 @@ json_t *sg_asset_json(struct sg_request *req, const struct sg_asset_entry *e)
 {
     const struct sg_asset_fields *f = &e->asset->f;
     char token[SG_PLAYBACK_TOKEN_SIZE];
-    if (fresh_token(req, e->asset, token) != SG_OK)
+    if (sg_asset_fresh_token(req, e->asset, token) != SG_OK)
         return NULL;
     json_t *o = json_object();
     if (o == NULL)
@@ -230,6 +230,7 @@ json_t *sg_asset_json(struct sg_request *req, const struct sg_asset_entry *e)
     bad |= json_object_set_new(o, "playback_policy", json_string(sg_asset_policy_name(f->policy)));
     bad |= set_media_fields(o, f);
     bad |= json_object_set_new(o, "renditions", sg_renditions_json(e));
+    bad |= json_object_set_new(o, "subtitles", sg_subtitles_json(req, e, token));
     bad |= json_object_set_new(o, "playback", sg_playback_json(req, e, token));
     bad |= json_object_set_new(o, "error", text_or_null(f->error));
     bad |= json_object_set_new(o, "version", json_integer((json_int_t)f->version));

@@ -230,6 +230,7 @@ static json_t *components(struct builder *b)
     json_t *schemas = json_object();
     set(b, schemas, "Asset", parse_schema(b, openapi_asset_schema));
     set(b, schemas, "Upload", parse_schema(b, openapi_upload_schema));
+    set(b, schemas, "Subtitle", parse_schema(b, openapi_subtitle_schema));
     set(b, schemas, "Problem", parse_schema(b, openapi_problem_schema));
     set(b, c, "schemas", schemas);
     json_t *problem = json_pack("{s:s}", "description", "A problem (RFC 9457)");

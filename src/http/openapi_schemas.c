@@ -36,6 +36,7 @@ const char openapi_asset_schema[] =
         "\"bitrate\":{\"type\":\"integer\",\"description\":\"bits per second\"},"
         "\"width\":{\"type\":\"integer\"},\"height\":{\"type\":\"integer\"},"
         "\"sample_rate\":{\"type\":\"integer\"},\"channels\":{\"type\":\"integer\"}}}},"
+    "\"subtitles\":{\"type\":\"array\",\"items\":{\"$ref\":\"#/components/schemas/Subtitle\"}},"
     "\"playback\":{\"type\":[\"object\",\"null\"],\"description\":\"URLs that work as printed\",\"properties\":{"
         "\"hls\":{\"type\":[\"string\",\"null\"],\"format\":\"uri\"},"
         "\"hls_ts\":{\"type\":[\"string\",\"null\"],\"format\":\"uri\"},"
@@ -76,6 +77,21 @@ const char openapi_upload_schema[] =
     "\"asset\":{\"type\":[\"string\",\"null\"],\"format\":\"uri-reference\"},"
     "\"error\":{\"type\":[\"object\",\"null\"],\"required\":[\"type\",\"detail\"],\"properties\":{"
         "\"type\":{\"type\":\"string\",\"format\":\"uri\"},\"detail\":{\"type\":[\"string\",\"null\"]}}}}}";
+
+const char openapi_subtitle_schema[] =
+    "{\"type\":\"object\",\"required\":[\"language\",\"label\",\"kind\",\"default\",\"forced\",\"source\",\"cues\",\"size\","
+        "\"created_at\",\"updated_at\",\"url\"],"
+    "\"properties\":{"
+    "\"language\":{\"type\":\"string\",\"description\":\"BCP 47\"},"
+    "\"label\":{\"type\":\"string\",\"maxLength\":64},"
+    "\"kind\":{\"enum\":[\"subtitles\",\"captions\"]},"
+    "\"default\":{\"type\":\"boolean\"},\"forced\":{\"type\":\"boolean\"},"
+    "\"source\":{\"enum\":[\"sidecar\",\"embedded\"]},"
+    "\"cues\":{\"type\":\"integer\"},"
+    "\"size\":{\"type\":\"integer\",\"description\":\"bytes of WebVTT\"},"
+    "\"created_at\":{\"type\":\"string\",\"format\":\"date-time\"},"
+    "\"updated_at\":{\"type\":\"string\",\"format\":\"date-time\"},"
+    "\"url\":{\"type\":[\"string\",\"null\"],\"format\":\"uri\",\"description\":\"WebVTT\"}}}";
 
 const char openapi_problem_schema[] =
     "{\"type\":\"object\",\"required\":[\"type\",\"title\",\"status\"],"

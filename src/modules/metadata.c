@@ -149,10 +149,12 @@ static enum sg_error asset_patch(struct sg_request *req, struct sg_response *res
     struct sg_asset *asset = NULL;
     err = sg_asset_create(&f, &asset);
     if (err == SG_OK) {
-        err = answer_asset(
-            req, res,
-            &(struct sg_asset_entry){
-                .asset = asset, .index = e->index, .renditions = e->renditions, .shows = e->shows});
+        err = answer_asset(req, res,
+                           &(struct sg_asset_entry){.asset = asset,
+                                                    .index = e->index,
+                                                    .renditions = e->renditions,
+                                                    .subtitles = e->subtitles,
+                                                    .shows = e->shows});
         sg_asset_unref(asset);
     }
 out:

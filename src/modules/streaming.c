@@ -32,7 +32,7 @@ static enum sg_error streaming_init(struct sg_services *svc)
         [STREAM_INIT] = "kind=\"init\"",       [STREAM_SEGMENT] = "kind=\"segment\"",
         [STREAM_POSTER] = "kind=\"poster\"",   [STREAM_STORYBOARD] = "kind=\"storyboard\"",
         [STREAM_SOURCE] = "kind=\"source\"",   [STREAM_DOWNLOAD] = "kind=\"download\"",
-        [STREAM_GROWING] = "kind=\"growing\"",
+        [STREAM_GROWING] = "kind=\"growing\"", [STREAM_SUBTITLES] = "kind=\"subtitles\"",
     };
     enum sg_error err = SG_OK;
     for (int k = 0; k < STREAM_KINDS && err == SG_OK; k++) {
@@ -161,7 +161,7 @@ enum sg_error stream_answer(struct sg_request *req, struct sg_response *res,
     bool is_public = asset->f.policy == SG_POLICY_PUBLIC;
     if (c->kind == STREAM_GROWING)
         res->cache_control = "no-cache";
-    else if (c->kind != STREAM_MASTER)
+    else if (c->kind != STREAM_MASTER && c->kind != STREAM_SUBTITLES)
         res->cache_control = is_public ? "public, max-age=31536000, immutable"
                                        : "private, max-age=31536000, immutable";
     else if (!is_public) /* the row's own says public */
@@ -510,6 +510,13 @@ static const struct sg_route routes[] = {
     {PLAYBACK, .path = "/stream/{id}/storyboard-{n}.jpg", .handle = stream_get_sheet,
      .summary = "Small pictures of the storyboard, a hundred a sheet",
      .response_type = "image/jpeg"},
+    {PLAYBACK, .path = "/stream/{id}/subs/{lang}.vtt", .handle = stream_get_subtitles,
+     .summary = "Subtitles of one language", .response_type = TYPE_VTT},
+    {PLAYBACK, .path = "/stream/{id}/subs/{lang}/index.m3u8", .handle = stream_get_subtitle_list,
+     .summary = "HLS playlist of subtitles", .response_type = STREAM_TYPE_M3U8},
+    {PLAYBACK, .path = "/stream/{id}/subs/{lang}/seg-{n}.vtt",
+     .handle = stream_get_subtitle_segment, .summary = "Segment of subtitles",
+     .response_type = TYPE_VTT},
     {PLAYBACK, .path = "/stream/{id}/source", .handle = stream_get_source,
      .summary = "The file as it was uploaded", .response_type = "application/octet-stream"},
     {PLAYBACK, .path = "/stream/{id}/{rendition}/download.mp4", .handle = stream_get_download,

@@ -17,11 +17,12 @@ enum stream_kind {
     STREAM_STORYBOARD,
     STREAM_SOURCE,
     STREAM_DOWNLOAD,
+    STREAM_SUBTITLES,
     STREAM_GROWING, /* playlists of what is still being made */
     STREAM_KINDS
 };
 
-#define STREAM_KEY_SIZE 96
+#define STREAM_KEY_SIZE 112
 #define STREAM_TYPE_M3U8 "application/vnd.apple.mpegurl"
 
 struct stream_content {
@@ -88,6 +89,13 @@ enum sg_error stream_get_download(struct sg_request *req, struct sg_response *re
 enum sg_error stream_get_iframes(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
 enum sg_error stream_get_main_iframes(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
 enum sg_error stream_get_iframe(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
+
+/* streaming_subtitles.c */
+enum sg_error stream_get_subtitles(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
+enum sg_error stream_get_subtitle_list(struct sg_request *req,
+                                       struct sg_response *res) SG_NODISCARD;
+enum sg_error stream_get_subtitle_segment(struct sg_request *req,
+                                          struct sg_response *res) SG_NODISCARD;
 
 /* streaming_pictures.c */
 enum sg_error stream_get_poster(struct sg_request *req, struct sg_response *res) SG_NODISCARD;

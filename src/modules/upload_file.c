@@ -10,6 +10,7 @@
 #include "streamgate/base/log.h"
 #include "streamgate/base/metrics.h"
 #include "streamgate/layers/jobs.h"
+#include "streamgate/layers/subtitles.h"
 
 #define HASH_BLOCK ((size_t)1 << 20)
 
@@ -209,6 +210,8 @@ void upload_file_settle(struct upload_file *f)
     for (unsigned i = 0; i < f->plan->n_jobs; i++)
         sg_jobs_inserted(f->svc->jobs, f->plan->jobs[i].type,
                          f->plan->items[f->plan->jobs[i].first].job_id);
+    if (f->texts_job[0] != '\0')
+        sg_jobs_inserted(f->svc->jobs, SG_SUBTITLES_JOB, f->texts_job);
     if (!f->shared)
         return;
     sg_metric_add(SG_METRIC_UPLOAD_DEDUPLICATED, 0, 1);
@@ -226,10 +229,11 @@ void upload_file_retract(struct upload_file *f)
     f->published = false;
 }
 
-enum sg_error upload_file_begin(struct sg_db_conn *c, const struct upload_file *f,
+enum sg_error upload_file_begin(struct sg_db_conn *c, struct upload_file *f,
                                 const struct sg_asset_fields *asset)
 {
-    return sg_renditions_begin(c, asset, f->plan);
+    enum sg_error err = sg_renditions_begin(c, asset, f->plan);
+    return err == SG_OK && f->index->texts ? sg_subtitles_begin(c, asset, f->texts_job) : err;
 }
 
 void upload_file_describe(const struct upload_file *f, struct sg_asset_fields *out)

@@ -29,6 +29,7 @@ struct upload_file {
     bool in_place;  /* the caller found it there already: an earlier try got that far */
     bool shared;    /* it is the twin's; the staged one is still there */
     struct sg_rendition_plan *plan; /* what is to be made of it */
+    char texts_job[SG_ULID_SIZE];   /* begun: extracts its texts; "" without */
     struct upload_timing t;
     char why[SG_MEDIA_MESSAGE_MAX]; /* of a failed examine; may be "" */
 };
@@ -50,7 +51,7 @@ void upload_file_retract(struct upload_file *f);
  * rate; the strings are f's. Status ready when players can have it as it is, else processing. */
 void upload_file_describe(const struct upload_file *f, struct sg_asset_fields *out);
 /* In the transaction that makes the asset, after its row: the rows and jobs of the plan. */
-enum sg_error upload_file_begin(struct sg_db_conn *c, const struct upload_file *f,
+enum sg_error upload_file_begin(struct sg_db_conn *c, struct upload_file *f,
                                 const struct sg_asset_fields *asset) SG_NODISCARD;
 /* The policy of a new asset: the one asked for, or playback.default_policy (asked -1). */
 enum sg_asset_policy upload_policy(const struct sg_config *cfg, int asked);

@@ -150,7 +150,7 @@ enum sg_error ingest_write(struct sg_request *req, struct ingest *in, const uint
 struct commit {
     const struct sg_config *cfg;
     const struct sg_asset_fields *fields;
-    const struct upload_file *file;
+    struct upload_file *file;
     struct sg_audit_event event;
 };
 
@@ -236,9 +236,10 @@ static enum sg_error respond(struct sg_request *req, struct sg_response *res,
         return err;
     struct sg_asset_entry *entry = NULL;
     struct sg_rendition_list list = {0};
+    struct sg_subtitle_list none = {0};
     err = planned(file->plan, &list);
     if (err == SG_OK)
-        err = sg_asset_entry_create(asset, file->index, &list, &entry);
+        err = sg_asset_entry_create(asset, file->index, &list, &none, &entry);
     json_t *body = err == SG_OK ? sg_asset_json(req, entry) : NULL;
     sg_asset_entry_unref(entry);
     char etag[SG_ETAG_SIZE];

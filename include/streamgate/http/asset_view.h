@@ -10,17 +10,19 @@
 #include "streamgate/media/presentation.h"
 #include "streamgate/store/asset_store.h"
 #include "streamgate/store/rendition_store.h"
+#include "streamgate/store/subtitle_store.h"
 
-/* An asset with the media index of its source (NULL while there is none), its renditions and what all of it offers to a player (never NULL): immutable, reference-counted. */
+/* An asset with the media index of its source (NULL while there is none), its renditions, its subtitles and what all of it offers to a player (never NULL): immutable, reference-counted. */
 struct sg_asset_entry {
     _Atomic uint32_t refs;
     struct sg_asset *asset;
     struct sg_media_index *index;
     struct sg_rendition_list renditions;
+    struct sg_subtitle_list subtitles;
     struct sg_presentation *shows;
 };
-/* Takes its own references of asset and index (may be NULL); takes the list in any case. NO_MEMORY; MEDIA_WORKER: an index cannot be read. */
-enum sg_error sg_asset_entry_create(struct sg_asset *asset, struct sg_media_index *index, struct sg_rendition_list *renditions, struct sg_asset_entry **out) SG_NODISCARD;
+/* Takes its own references of asset and index (may be NULL); takes the lists in any case. NO_MEMORY; MEDIA_WORKER: an index cannot be read. */
+enum sg_error sg_asset_entry_create(struct sg_asset *asset, struct sg_media_index *index, struct sg_rendition_list *renditions, struct sg_subtitle_list *subtitles, struct sg_asset_entry **out) SG_NODISCARD;
 struct sg_asset_entry *sg_asset_entry_ref(struct sg_asset_entry *e);
 void sg_asset_entry_unref(struct sg_asset_entry *e); /* NULL is fine */
 size_t sg_asset_entry_weight(const struct sg_asset_entry *e);
@@ -48,6 +50,11 @@ json_t *sg_playback_json(struct sg_request *req, const struct sg_asset_entry *e,
 json_t *sg_renditions_json(const struct sg_asset_entry *e);
 /* How to play it: status, playback URLs with a fresh token, renditions. NULL when out of memory. */
 json_t *sg_stream_json(struct sg_request *req, const struct sg_asset_entry *e);
+/* A track of subtitles; token "" for none. The asset's tracks. NULL when out of memory. */
+json_t *sg_subtitle_json(struct sg_request *req, const struct sg_asset_entry *e, const struct sg_subtitle *track, const char *token);
+json_t *sg_subtitles_json(struct sg_request *req, const struct sg_asset_entry *e, const char *token);
+/* Of the URLs in an answer: a fresh token for an asset that is not public, else "". */
+enum sg_error sg_asset_fresh_token(struct sg_request *req, const struct sg_asset *asset, char token[SG_PLAYBACK_TOKEN_SIZE]) SG_NODISCARD;
 #define SG_ETAG_SIZE 32
 void sg_asset_etag(const struct sg_asset *asset, char out[SG_ETAG_SIZE]); /* strong, quoted, from the version */
 

@@ -15,5 +15,6 @@ extern const struct sg_module sg_auth_module;
 extern const struct sg_module sg_transcoder_module;
 extern const struct sg_module sg_worker_module;
 extern const struct sg_module sg_webhooks_module;
+extern const struct sg_module sg_subtitles_module;
 
 #endif

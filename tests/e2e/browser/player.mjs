@@ -69,6 +69,13 @@ async function play({ player, url, limit_ms }) {
         const load = one.load(url);
         load.catch((e) => fatal.push(`${e.code}/${e.data}`));
         await parsed;
+        load.then(() => {
+            const [text] = one.getTextTracks();
+            if (text) {
+                one.selectTextTrack(text);
+                one.setTextTrackVisibility?.(true);
+            }
+        });
         const tracks = one.getManifest().variants;
         const languages = new Set(tracks.filter((t) => t.audio).map((t) => (t.language === 'und' ? '' : t.language)));
         return { levels: new Set(tracks.map((t) => (t.video || t.audio).id)).size, sounds: [...languages],
@@ -88,7 +95,11 @@ async function play({ player, url, limit_ms }) {
             const parsed = new Promise((done) => hls.on(Hls.Events.MANIFEST_PARSED, (_, data) => done(data)));
             hls.attachMedia(video);
             hls.loadSource(url);
-            const { levels, audioTracks } = await parsed;
+            const { levels, audioTracks, subtitleTracks } = await parsed;
+            if (subtitleTracks.length) {
+                hls.subtitleDisplay = true;
+                hls.subtitleTrack = 0;
+            }
             return { levels: levels.length, sounds: audioTracks.map((t) => t.lang || ''),
                 has_video: Boolean(levels[0].videoCodec || levels[0].width), end: () => hls.destroy() };
         },
@@ -101,6 +112,10 @@ async function play({ player, url, limit_ms }) {
             const parsed = new Promise((done) => dash.on('streamInitialized', done));
             dash.initialize(video, url, false);
             await parsed;
+            if (dash.getTracksFor('text').length) {
+                dash.enableText(true);
+                dash.setTextTrack(0);
+            }
             const pictures = dash.getTracksFor('video');
             return { levels: dash.getRepresentationsByType(pictures.length ? 'video' : 'audio').length,
                 sounds: dash.getTracksFor('audio').map((t) => t.lang || ''), has_video: pictures.length > 0,
@@ -177,6 +192,18 @@ async function play({ player, url, limit_ms }) {
         const at = buffer.buffered;
         const ranges = Array.from({ length: at.length }, (_, i) => [at.start(i), at.end(i)]);
         result.held[name] = { ranges, moved: buffer.timestampOffset };
+    }
+    // Subtitles, as the element has them.
+    const texts = Array.from(video.textTracks).flatMap((t) => Array.from(t.cues || []));
+    result.cues = texts.map((c) => ({ start: c.startTime, end: c.endTime, text: c.text }));
+    if (texts.length) {
+        const last = texts.reduce((a, b) => (a.startTime > b.startTime ? a : b));
+        seeked = event(video, 'seeked');
+        video.currentTime = last.startTime + 0.05;
+        await within('the seek to a cue', seeked);
+        await video.play();
+        await within('playing from a cue', progress());
+        result.shown = Array.from(video.textTracks).flatMap((t) => Array.from(t.activeCues || [])).map((c) => c.text).join();
     }
     result.dropped = video.getVideoPlaybackQuality().droppedVideoFrames;
     result.fatal = fatal;
