@@ -13,6 +13,8 @@
 
 #include "db_conn.h"
 
+#define DIR_NUMBER_MAX 9999 /* what a name of tracks in URLs has room for */
+
 /* Written out in the schema's triggers and below. */
 _Static_assert(SG_RENDITION_WAITING == 0 && SG_RENDITION_READY == 1 && SG_RENDITION_FAILED == 2 &&
                    SG_ASSET_PROCESSING == 2 && SG_ASSET_READY == 3 && SG_ASSET_FAILED == 4 &&
@@ -71,27 +73,46 @@ static enum sg_error check_asset(struct sg_db_conn *c, const char *id)
     return !err && !found ? SG_ERR_NOT_FOUND : err;
 }
 
-static enum sg_error choose_dir(struct sg_db_conn *c, struct sg_rendition *r)
+/* How often the name was given, this time with it. */
+static enum sg_error count_name(struct sg_db_conn *c, const char *asset_id, const char *name,
+                                uint64_t *out)
 {
     struct sg_stmt st;
     sg_stmt_open(&st, c,
                  "INSERT INTO rendition_names(asset_id, name, n) VALUES(?1, ?2, 1)"
                  " ON CONFLICT(asset_id, name) DO UPDATE SET n = n + 1 RETURNING n");
-    sg_stmt_bind_text(&st, r->asset_id);
-    sg_stmt_bind_text(&st, r->name);
+    sg_stmt_bind_text(&st, asset_id);
+    sg_stmt_bind_text(&st, name);
     uint64_t n = sg_stmt_row(&st) ? sg_stmt_u64(&st, 0) : 0;
     while (sg_stmt_row(&st)) /* to its end, or nothing is kept */
         continue;
     enum sg_error err = sg_stmt_close(&st);
-    if (err)
-        return err;
-    if (n > 99999)
-        return SG_ERR_TOO_LARGE;
-    if (n == 1)
-        snprintf(r->dir, sizeof r->dir, "%s", r->name);
-    else
-        snprintf(r->dir, sizeof r->dir, "%s-%u", r->name, (unsigned)n);
-    return SG_OK;
+    if (!err)
+        *out = n;
+    return err;
+}
+
+/* Every name in URLs that was ever given is counted, whether somebody asked for it ("720p-2") or it
+ * follows from another ("720p" for the second time): who counts 1 is the first to have it. */
+static enum sg_error choose_dir(struct sg_db_conn *c, struct sg_rendition *r)
+{
+    char dir[SG_RENDITION_DIR_SIZE];
+    uint64_t given = 0, n = 0;
+    enum sg_error err = count_name(c, r->asset_id, r->name, &n);
+    snprintf(dir, sizeof dir, "%s", r->name);
+    while (!err && (given = n) > 1) {
+        if (given > DIR_NUMBER_MAX)
+            return SG_ERR_TOO_LARGE;
+        snprintf(dir, sizeof dir, "%s-%u", r->name, (unsigned)given);
+        uint64_t taken = 0;
+        err = count_name(c, r->asset_id, dir, &taken);
+        if (err || taken == 1)
+            break;
+        err = count_name(c, r->asset_id, r->name, &n);
+    }
+    if (!err)
+        memcpy(r->dir, dir, sizeof dir);
+    return err;
 }
 
 static enum sg_error insert_row(struct sg_db_conn *c, const struct sg_rendition *r)
@@ -118,21 +139,14 @@ static enum sg_error insert_row(struct sg_db_conn *c, const struct sg_rendition 
     return sg_stmt_run(&st);
 }
 
-/* A name that somebody's "720p-2" already has as its own is passed over. */
 enum sg_error sg_rendition_insert(struct sg_db_conn *c, struct sg_rendition *r)
 {
     enum sg_error err = check_asset(c, r->asset_id);
     if (!err)
         err = check_room(c, r);
-    for (unsigned tries = 0; !err && tries < SG_RENDITIONS_MAX + 1; tries++) {
+    if (!err)
         err = choose_dir(c, r);
-        if (!err)
-            err = insert_row(c, r);
-        if (err != SG_ERR_EXISTS)
-            return err;
-        err = SG_OK;
-    }
-    return err ? err : SG_ERR_EXISTS;
+    return err ? err : insert_row(c, r);
 }
 
 /* ---- reading ---- */

@@ -1,7 +1,8 @@
 /* Schema step: renditions. `name` is what people call one; `dir` is its name in URLs, never used
  * twice in an asset, so that what is below it may be kept for ever. The triggers hold renditions,
  * and an asset that waits for its first, to what becomes of their job, whoever decides it: numbers
- * are those of the enums (checked in rendition_store.c). */
+ * are those of the enums (checked in rendition_store.c). An asset fails for the reason of its first
+ * rendition: those after it may have failed only because it did. */
 #ifndef STREAMGATE_STORE_SCHEMA_RENDITIONS_H
 #define STREAMGATE_STORE_SCHEMA_RENDITIONS_H
 
@@ -22,7 +23,8 @@ static const char schema_renditions[] =
     " THEN 'cancelled' WHEN NEW.error_detail = '' THEN 'could not be made' ELSE"
     " substr(NEW.error_detail, 1, 200) END WHERE job_id = NEW.id AND state = 0;"
     " UPDATE assets SET status = 4, version = version + 1, updated_ms = NEW.updated_ms, error ="
-    " coalesce((SELECT error FROM renditions WHERE job_id = NEW.id LIMIT 1), '')"
+    " coalesce((SELECT error FROM renditions WHERE asset_id = NEW.asset_id AND state = 2"
+    " ORDER BY created_ms, id LIMIT 1), '')"
     " WHERE id = NEW.asset_id AND status = 2 AND EXISTS(SELECT 1 FROM renditions WHERE asset_id ="
     " NEW.asset_id) AND NOT EXISTS(SELECT 1 FROM renditions WHERE asset_id = NEW.asset_id AND"
     " state < 2); END;"

@@ -18,7 +18,7 @@ const char *sg_rendition_kind_name(enum sg_rendition_kind k);   /* "video" "audi
 const char *sg_rendition_state_name(enum sg_rendition_state s); /* "processing" "ready" "failed" */
 
 #define SG_RENDITION_NAME_SIZE 17 /* 1 to 16 of [a-z0-9-], beginning with a letter or digit */
-#define SG_RENDITION_DIR_SIZE 24  /* the name; from the second of a name on with "-2"... */
+#define SG_RENDITION_DIR_SIZE 22  /* the name; from the second of a name on with "-2"...; two less than a track's (media/index.h) */
 #define SG_RENDITION_ERROR_SIZE 801
 #define SG_RENDITIONS_MAX 24      /* of one asset */
 
