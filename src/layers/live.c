@@ -44,6 +44,7 @@ struct sg_live_making {
     struct sg_live_making *next; /* guarded by the lock, like view */
     struct sg_live_view *view;   /* NULL: nothing to play */
     char asset_id[SG_FILE_ID_SIZE];
+    bool picture; /* one is to come */
     uint32_t n;
     struct live_track tracks[TRACKS_MAX];
 };
@@ -176,12 +177,21 @@ static enum sg_error view_create(const struct sg_live_making *m, struct sg_live_
     return err;
 }
 
-/* Sound alone is shown only once it is known that there is no picture to come, which the first
- * track tells: it is the picture where there is one. */
+/* Sound is encoded before the first picture has passed the encoder; who got it alone would play on
+ * without a picture. */
+static bool worth_showing(const struct sg_live_making *m)
+{
+    for (uint32_t i = 0; i < m->n; i++)
+        if (m->tracks[i].track.n_segments > 0 &&
+            (!m->picture || m->tracks[i].track.kind == SG_TRACK_VIDEO))
+            return true;
+    return false;
+}
+
 static enum sg_error renew(struct sg_live_making *m)
 {
     struct sg_live_view *v = NULL;
-    if (m->tracks[0].track.n_segments == 0)
+    if (!worth_showing(m))
         return SG_OK;
     enum sg_error err = view_create(m, &v);
     if (err != SG_OK)
@@ -204,12 +214,14 @@ static struct sg_live_making *find(struct sg_live *l, const char *asset_id)
     return NULL;
 }
 
-enum sg_error sg_live_begin(struct sg_live *l, const char *asset_id, struct sg_live_making **out)
+enum sg_error sg_live_begin(struct sg_live *l, const char *asset_id, bool picture,
+                            struct sg_live_making **out)
 {
     struct sg_live_making *m = calloc(1, sizeof *m);
     if (m == NULL)
         return SG_ERR_NO_MEMORY;
     m->live = l;
+    m->picture = picture;
     memcpy(m->asset_id, asset_id, strnlen(asset_id, sizeof m->asset_id - 1));
     pthread_mutex_lock(&l->lock);
     bool taken = find(l, m->asset_id) != NULL;

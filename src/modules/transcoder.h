@@ -10,6 +10,11 @@
 #include "streamgate/layers/renditions.h"
 #include "streamgate/media/transcode.h"
 
+/* The sound inside of a rung is a track of its own in URLs; nobody's rendition is named like that.
+ */
+#define TRANSCODER_SOUND_SUFFIX "-a"
+#define TRANSCODER_FIRST "transcode-first" /* the job without which a source cannot be played */
+
 /* A try of a job that makes renditions. */
 struct transcoding {
     struct sg_services *svc;
@@ -20,7 +25,8 @@ struct transcoding {
     struct sg_rendition_list all;
     const struct sg_rendition *items[SG_TRANSCODE_OUTPUTS_MAX]; /* those to be made, of all */
     uint32_t n;
-    bool live;
+    bool live;  /* nobody can play the asset before, and this is what it waits for */
+    bool shown; /* something was played while it was made */
     struct sg_transcode plan;
     struct sg_transcode_result result;
     struct transcoded {
@@ -44,6 +50,8 @@ void transcoder_event(void *arg, const struct sg_transcode_event *e);
 enum sg_error transcoder_check(struct transcoding *t, uint32_t i) SG_NODISCARD;
 /* transcoder_job.c: the handler of transcode and remux. arg: struct sg_services */
 enum sg_error transcoder_run(struct sg_job_run *run, void *arg) SG_NODISCARD;
+/* transcoder_drop.c: the handler of DELETE. */
+enum sg_error transcoder_drop(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
 /* transcoder_source.c: the handler of probe, and the check of its payload. */
 const char *transcoder_source_check(const json_t *payload);
 enum sg_error transcoder_probe(struct sg_job_run *run, void *arg) SG_NODISCARD;

@@ -86,7 +86,7 @@ static void name_track(const struct transcoding *t, uint32_t i, uint32_t audio,
     if (r->kind == SG_RENDITION_AUDIO)
         snprintf(track->name, sizeof track->name, "%s", r->dir);
     else if (r->kind == SG_RENDITION_VIDEO)
-        snprintf(track->name, sizeof track->name, "%.16s-audio", r->dir);
+        snprintf(track->name, sizeof track->name, "%s" TRANSCODER_SOUND_SUFFIX, r->dir);
 }
 
 static enum sg_error encode_named(struct transcoding *t, uint32_t i,

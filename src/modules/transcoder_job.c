@@ -53,7 +53,8 @@ static enum sg_error load(struct transcoding *t)
             return SG_ERR_TOO_LARGE;
         t->items[t->n++] = item;
     }
-    t->live = t->asset != NULL && t->asset->f.status == SG_ASSET_PROCESSING;
+    t->live = t->asset != NULL && t->asset->f.status == SG_ASSET_PROCESSING &&
+              strcmp(r.job->type, TRANSCODER_FIRST) == 0;
     return err;
 }
 
@@ -178,6 +179,7 @@ static enum sg_error write_rows(struct sg_db_conn *c, void *arg)
     struct commit *k = arg;
     struct transcoding *t = k->t;
     uint64_t now_ms = sg_clock_wall_ms();
+    bool any = false;
     for (uint32_t i = 0; i < t->n; i++) {
         const struct sg_rendition_done done = {.id = t->items[i]->id,
                                                .size_bytes = t->result.bytes[i],
@@ -188,7 +190,10 @@ static enum sg_error write_rows(struct sg_db_conn *c, void *arg)
         if (err != SG_OK && err != SG_ERR_NOT_FOUND)
             return err;
         k->taken[i] = err == SG_OK;
+        any |= k->taken[i];
     }
+    if (!any) /* all of it was dropped meanwhile */
+        return SG_OK;
     enum sg_error err = sg_rendition_asset_ready(c, t->asset->f.id, now_ms);
     k->ready = err == SG_OK;
     if (err == SG_ERR_NOT_FOUND) /* it is ready already, or gone */
@@ -228,6 +233,8 @@ static enum sg_error commit(struct transcoding *t)
             sg_metric_add(SG_METRIC_TRANSCODE_SUCCESS, 0, 1);
     }
     sg_metric_add(SG_METRIC_TRANSCODE_FRAMES, 0, t->result.decoded);
+    sg_job_run_progress(
+        t->run, &(struct sg_job_progress){.percent = 100, .fps = -1, .speed = -1, .eta_s = 0});
     sg_job_run_result(t->run, result_json(t));
     return SG_OK;
 }
@@ -247,6 +254,8 @@ static void clear(struct transcoding *t)
         if (err != SG_OK)
             sg_warn_log("transcoder", "file of rendition %s stays until the next start", id);
         removed |= t->made[i].published;
+        if (t->shown) /* what another try shows may be other bytes under the same numbers */
+            sg_content_invalidate(t->svc->content, id, strlen(id));
         free(t->made[i].index);
     }
     if (removed)

@@ -25,6 +25,14 @@ static void tell_progress(struct transcoding *t, const struct sg_transcode_event
     sg_job_run_progress(t->run, &p);
 }
 
+static bool has_picture(const struct transcoding *t)
+{
+    for (uint32_t i = 0; i < t->n; i++)
+        if (t->plan.outputs[i].live_fd >= 0 && t->plan.outputs[i].video != SG_TRANSCODE_VIDEO_NONE)
+            return true;
+    return false;
+}
+
 static enum sg_error add_track(struct transcoding *t, const struct sg_transcode_event *e)
 {
     const struct sg_rendition *r = t->items[e->output];
@@ -33,7 +41,7 @@ static enum sg_error add_track(struct transcoding *t, const struct sg_transcode_
     if (t->live_tracks[e->output] >= 0)
         return SG_ERR_EXISTS;
     if (t->making == NULL)
-        err = sg_live_begin(t->svc->live, t->asset->f.id, &t->making);
+        err = sg_live_begin(t->svc->live, t->asset->f.id, has_picture(t), &t->making);
     if (err != SG_OK)
         return err;
     memcpy(track.name, r->dir, sizeof r->dir);
@@ -51,6 +59,7 @@ static enum sg_error add_track(struct transcoding *t, const struct sg_transcode_
     for (uint32_t i = 0; i < t->n; i++)
         n += t->live_tracks[i] >= 0;
     t->live_tracks[e->output] = n;
+    t->shown = true;
     return SG_OK;
 }
 

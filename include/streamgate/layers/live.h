@@ -12,8 +12,8 @@ struct sg_live_view;   /* what there is at one moment; immutable, reference-coun
 enum sg_error sg_live_create(struct sg_live **out) SG_NODISCARD;
 void sg_live_destroy(struct sg_live **l); /* no encode is under way; views may outlive it */
 
-/* EXISTS: the asset has one under way. */
-enum sg_error sg_live_begin(struct sg_live *l, const char *asset_id, struct sg_live_making **out) SG_NODISCARD;
+/* picture: there is one among its tracks, and nothing is shown before it. EXISTS: the asset has one under way. */
+enum sg_error sg_live_begin(struct sg_live *l, const char *asset_id, bool picture, struct sg_live_making **out) SG_NODISCARD;
 /* A track appears: name in track->name, fMP4 in fd (dup'ed) with its initialisation segment at [0, init_bytes). Known by its number from now on, which counts from 0. */
 struct sg_live_track { const char *file_id; enum sg_file_role role; const struct sg_track *track; int fd; uint64_t init_bytes; };
 enum sg_error sg_live_add_track(struct sg_live_making *m, const struct sg_live_track *t) SG_NODISCARD;
