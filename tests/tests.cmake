@@ -42,3 +42,7 @@ if(TARGET streamgate)
         endif()
     endforeach()
 endif()
+
+# Of scripts/fault: drives the media processes without a daemon.
+add_executable(fault_mutants ${PROJECT_SOURCE_DIR}/tests/fault/mutants.c)
+target_link_libraries(fault_mutants PRIVATE sg_layers)

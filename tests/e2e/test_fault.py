@@ -10,9 +10,11 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import support  # noqa: E402
 
 sys.path.insert(0, os.path.join(support.ROOT, "tests", "fault"))
+import encodes  # noqa: E402
 import inject  # noqa: E402
 import kill  # noqa: E402
 import limits  # noqa: E402
+import mutants  # noqa: E402
 import power  # noqa: E402
 
 SEED = int(os.environ.get("FAULT_SEED", time.time_ns() // 1000000))
@@ -63,6 +65,19 @@ class Fault(unittest.TestCase):
         if why:
             self.skipTest(why)
         self.assertNoFailure(limits.DiskTrials(SEED).run(28))
+
+    def test_encodes(self):
+        result = encodes.EncodeTrials(SEED).run(10)
+        self.assertNoFailure(result)
+        self.assertGreater(result["met"] + result["processes"], 0, "nothing was being encoded")
+
+    def test_mutants(self):
+        why = mutants.unavailable()
+        if why:
+            self.skipTest(why)
+        result = mutants.MutantTrials(SEED).run(300)
+        self.assertNoFailure(result)
+        self.assertGreater(result["probe"].get("ok", 0), 30, "hardly any mutant was taken")
 
     def test_no_descriptors(self):
         self.assertNoFailure(limits.DescriptorTrials(SEED).run(6))

@@ -13,9 +13,11 @@ import subprocess
 import sys
 import time
 
+import encodes
 import inject
 import kill
 import limits
+import mutants
 import points
 import power
 from common import ROOT, say, tidy_when_stopped
@@ -62,6 +64,10 @@ PARTS = {
     "descriptors": ("descriptors exhausted", 6, 500, run_out("descriptors"), None),
     "slow": ("2,000 uploaders at 1 KiB/s", 0, None, run_out("slow"), None),
     "many": ("kill -9 with 10,000 assets", 0, 50, run_out("many"), None),
+    "encodes": ("kill -9 of the daemon or of an encoding process while renditions are made", 10, 200,
+                lambda seed, trials: encodes.EncodeTrials(seed).run(trials), None),
+    "mutants": ("damaged films through the media processes", 400, 20000,
+                lambda seed, trials: mutants.MutantTrials(seed).run(trials), mutants.unavailable),
 }
 EXPECTED_TO_FAIL = ("unsynced", "peer")
 
@@ -99,6 +105,14 @@ def figures(name, r):
                 f"{r['median_with'] * 1000:.0f} ms with them ({r['ratio']:.2f} times)")
     if name == "many":
         return f"ready after {r['start_median']:.2f} s (median), {r['start_max']:.2f} s (slowest)"
+    if name == "encodes":
+        return (f"{r['renditions']:,} renditions, each made once and to the byte what an undisturbed daemon makes; "
+                f"{r['processes']} encoding processes killed, {r['met']} daemons while they encoded")
+    if name == "mutants":
+        died = sum(r[step].get("media-worker-failed", 0) for step in ("probe", "transcode"))
+        return (f"{r['probe'].get('ok', 0):,} taken and transcoded ({r['transcode'].get('ok', 0):,} well), {died} processes "
+                f"died, {r['late']} calls outlasted their limits; {r['trials'] / r['seconds']:.0f} a second; largest process "
+                f"{r['rss_max_kib'] / 1024:.0f} MiB")
     return ""
 
 
