@@ -17,10 +17,10 @@
 
 #define LOOK_AGAIN_MS 60000
 #define HOLD_MAX_MS 60000
-#define DOWN_FAILURES                                                                              \
-    10                  /* in a row, after which what is too old need not be tried each by itself */
-#define BACKOFF_SHARE 4 /* no wait is longer than this part of the time there is for all of them   \
-                         */
+/* In a row, after which what is too old need not be tried each by itself. */
+#define DOWN_FAILURES 10
+/* No wait is longer than this part of the time there is for all of them. */
+#define BACKOFF_SHARE 4
 
 /* ---- hooks ---- */
 

@@ -48,14 +48,11 @@ static void every_part_counts(void **state)
 static void what_is_no_secret_signs_nothing(void **state)
 {
     (void)state;
-    static const char *const bad[] = {
-        "",
-        "whsec_",
-        "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        "whsec_Mf",
-        "whsec_MfK!",
+    static const char too_long[] =
         "whsec_"
-        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"};
+        "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    static const char *const bad[] = {"",         "whsec_",     "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                                      "whsec_Mf", "whsec_MfK!", too_long};
     const struct sg_webhook_message m = {"a", 1, "b", 1};
     for (size_t i = 0; i < SG_ARRAY_LEN(bad); i++) {
         char out[SG_WEBHOOK_SIGNATURE_SIZE] = "untouched";

@@ -26,71 +26,24 @@ struct call {
     bool more;
 };
 
-static enum sg_error insert_hook(struct sg_db_conn *c, void *arg)
-{
-    struct call *k = arg;
-    return sg_webhook_insert(c, &k->hook, k->max);
-}
-
-static enum sg_error update_hook(struct sg_db_conn *c, void *arg)
-{
-    struct call *k = arg;
-    return sg_webhook_update(c, &k->hook);
-}
-
-static enum sg_error remove_hook(struct sg_db_conn *c, void *arg)
-{
-    struct call *k = arg;
-    return sg_webhook_remove(c, k->id, T0);
-}
-
-static enum sg_error purge(struct sg_db_conn *c, void *arg)
-{
-    struct call *k = arg;
-    return sg_webhook_purge(c, &k->more);
-}
-
-static enum sg_error emit(struct sg_db_conn *c, void *arg)
-{
-    struct call *k = arg;
-    return sg_webhook_emit(c, &k->event);
-}
-
-static enum sg_error ping(struct sg_db_conn *c, void *arg)
-{
-    struct call *k = arg;
-    return sg_webhook_emit_to(c, k->id, &k->event, k->made);
-}
-
-static enum sg_error spread(struct sg_db_conn *c, void *arg)
-{
-    struct call *k = arg;
-    return sg_webhook_spread(c, 100, &k->n);
-}
-
-static enum sg_error list(struct sg_db_conn *c, void *arg)
-{
-    struct call *k = arg;
-    return sg_delivery_list(c, &k->query, &k->list);
-}
-
-static enum sg_error settle(struct sg_db_conn *c, void *arg)
-{
-    struct call *k = arg;
-    return sg_delivery_settle(c, &k->outcome);
-}
-
-static enum sg_error again(struct sg_db_conn *c, void *arg)
-{
-    struct call *k = arg;
-    return sg_delivery_again(c, k->id, k->delivery, k->now_ms);
-}
-
-static enum sg_error prune(struct sg_db_conn *c, void *arg)
-{
-    struct call *k = arg;
-    return sg_delivery_prune(c, k->now_ms, 100, &k->n);
-}
+/* A closure over a struct call, k. */
+#define CLOSURE(name, expression)                                                                  \
+    static enum sg_error name(struct sg_db_conn *c, void *arg)                                     \
+    {                                                                                              \
+        struct call *k = arg;                                                                      \
+        return expression;                                                                         \
+    }
+CLOSURE(insert_hook, sg_webhook_insert(c, &k->hook, k->max))
+CLOSURE(update_hook, sg_webhook_update(c, &k->hook))
+CLOSURE(remove_hook, sg_webhook_remove(c, k->id, T0))
+CLOSURE(purge, sg_webhook_purge(c, &k->more))
+CLOSURE(emit, sg_webhook_emit(c, &k->event))
+CLOSURE(ping, sg_webhook_emit_to(c, k->id, &k->event, k->made))
+CLOSURE(spread, sg_webhook_spread(c, 100, &k->n))
+CLOSURE(list, sg_delivery_list(c, &k->query, &k->list))
+CLOSURE(settle, sg_delivery_settle(c, &k->outcome))
+CLOSURE(again, sg_delivery_again(c, k->id, k->delivery, k->now_ms))
+CLOSURE(prune, sg_delivery_prune(c, k->now_ms, 100, &k->n))
 
 static enum sg_error make_key(struct sg_db_conn *c, void *arg)
 {
@@ -99,11 +52,7 @@ static enum sg_error make_key(struct sg_db_conn *c, void *arg)
     return sg_key_create(c, &k->key_params, secret, &k->key);
 }
 
-static enum sg_error revoke_key(struct sg_db_conn *c, void *arg)
-{
-    struct call *k = arg;
-    return sg_key_revoke(c, k->key.id);
-}
+CLOSURE(revoke_key, sg_key_revoke(c, k->key.id))
 
 static struct sg_webhook_fields sample_hook(const char *owner, uint32_t events)
 {
@@ -157,12 +106,12 @@ static void types_of(struct sg_db *db, const char *hook_id, char *out, size_t si
     sg_delivery_list_free(&k.list);
 }
 
-#define ASSERT_TYPES(db, hook, expected)                                                           \
-    do {                                                                                           \
-        char types[512];                                                                           \
-        types_of(db, (hook).id, types, sizeof types);                                              \
-        assert_string_equal(types, expected);                                                      \
-    } while (0)
+static void assert_types(struct sg_db *db, struct sg_webhook_fields hook, const char *expected)
+{
+    char types[512];
+    types_of(db, hook.id, types, sizeof types);
+    assert_string_equal(types, expected);
+}
 
 static void nothing_is_written_without_a_hook_that_wants_it(void **state)
 {
@@ -186,16 +135,16 @@ static void assets_tell(void **state)
     a.title = "a \"title\"";
     insert_asset(s->db, a);
     spread_all(s->db);
-    ASSERT_TYPES(s->db, h, "upload.completed asset.created asset.ready");
+    assert_types(s->db, h, "upload.completed asset.created asset.ready");
     run_sql(s->db, "DELETE FROM webhook_deliveries");
     run_sql(s->db, "UPDATE assets SET title = 'another'");
     run_sql(s->db, "UPDATE assets SET status = 2");
     spread_all(s->db);
-    ASSERT_TYPES(s->db, h, "");
+    assert_types(s->db, h, "");
     run_sql(s->db, "UPDATE assets SET status = 4, error = 'it broke'");
     run_sql(s->db, "DELETE FROM assets");
     spread_all(s->db);
-    ASSERT_TYPES(s->db, h, "asset.failed asset.deleted");
+    assert_types(s->db, h, "asset.failed asset.deleted");
     assert_int_equal(query_u64(s->db, "SELECT count(*) FROM webhook_events"), 0);
     assert_int_equal(query_u64(s->db, "SELECT count(*) FROM webhook_deliveries WHERE"
                                       " body ->> '$.data.error' = 'it broke'"),
@@ -264,10 +213,10 @@ static void uploads_tell_when_they_are_settled(void **state)
     insert_asset(s->db, a);
     run_sql(s->db, "UPDATE assets SET status = 3");
     spread_all(s->db);
-    ASSERT_TYPES(s->db, h, "");
+    assert_types(s->db, h, "");
     run_sql(s->db, "UPDATE uploads SET state = 2");
     spread_all(s->db);
-    ASSERT_TYPES(s->db, h, "upload.completed asset.created asset.ready");
+    assert_types(s->db, h, "upload.completed asset.created asset.ready");
     run_sql(s->db, "DELETE FROM webhook_deliveries");
 
     memcpy(a.id, "01ARZ3NDEKTSV4RRFFQ69G5FB2", SG_ULID_SIZE);
@@ -276,7 +225,7 @@ static void uploads_tell_when_they_are_settled(void **state)
     run_sql(s->db, "UPDATE assets SET status = 4 WHERE status = 2");
     run_sql(s->db, "UPDATE uploads SET state = 3 WHERE state = 1");
     spread_all(s->db);
-    ASSERT_TYPES(s->db, h, "asset.created asset.failed");
+    assert_types(s->db, h, "asset.created asset.failed");
 }
 
 #define JOB(id, owner)                                                                             \
@@ -299,8 +248,8 @@ static void jobs_tell_of_their_failure(void **state)
     run_sql(s->db, "UPDATE jobs SET state = 3 WHERE id = 'J1'");
     run_sql(s->db, "UPDATE jobs SET state = 5 WHERE id = 'J2'");
     spread_all(s->db);
-    ASSERT_TYPES(s->db, h, "job.failed");
-    ASSERT_TYPES(s->db, admin, "job.failed job.failed");
+    assert_types(s->db, h, "job.failed");
+    assert_types(s->db, admin, "job.failed job.failed");
     assert_int_equal(query_u64(s->db, "SELECT count(*) FROM webhook_deliveries WHERE"
                                       " body ->> '$.data.state' = 'dead'"),
                      1);
@@ -317,9 +266,9 @@ static void everybody_hears_what_is_his(void **state)
     struct call k = {.event = {SG_WEBHOOK_ALERT_RAISED, "", "{\"name\":\"x\"}", T0}};
     assert_int_equal(sg_db_write(s->db, emit, &k), SG_OK);
     spread_all(s->db);
-    ASSERT_TYPES(s->db, a, "upload.completed asset.created asset.ready");
-    ASSERT_TYPES(s->db, b, "");
-    ASSERT_TYPES(s->db, admin, "upload.completed asset.created asset.ready alert.raised");
+    assert_types(s->db, a, "upload.completed asset.created asset.ready");
+    assert_types(s->db, b, "");
+    assert_types(s->db, admin, "upload.completed asset.created asset.ready alert.raised");
     /* One event has one id, whoever hears of it. */
     assert_int_equal(query_u64(s->db, "SELECT count(DISTINCT event_id) FROM webhook_deliveries"),
                      4);
@@ -328,8 +277,8 @@ static void everybody_hears_what_is_his(void **state)
     assert_int_equal(sg_db_write(s->db, revoke_key, &key), SG_OK);
     run_sql(s->db, "DELETE FROM assets");
     spread_all(s->db);
-    ASSERT_TYPES(s->db, a, "upload.completed asset.created asset.ready asset.deleted");
-    ASSERT_TYPES(s->db, admin, "upload.completed asset.created asset.ready alert.raised");
+    assert_types(s->db, a, "upload.completed asset.created asset.ready asset.deleted");
+    assert_types(s->db, admin, "upload.completed asset.created asset.ready alert.raised");
 }
 
 static char *first_pending(struct sg_db *db, const char *hook_id, char out[SG_ULID_SIZE])
