@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """The benchmark: figures of docs/BENCHMARKS.md, measured on this machine with every layer switched on.
 
-usage: bench.py [--runs N] [--seconds S] [--out FILE] [PART...]
+usage: bench.py [--runs N] [--seconds S] [--out FILE] [--replace] [PART...]
 
-Parts: serve upload cold storyboard flight instructions memory raw tus small (all by default). Every comparison alternates its two
-sides and tells the medians and the raw figures. FILE is written anew with all parts, and left alone when
-only some are run (their text goes to the terminal).
+Parts: serve upload cold storyboard flight instructions memory raw tus small ladder first beside (all by default). Every comparison alternates its two
+sides and tells the medians and the raw figures. FILE is written anew with all parts; when only some are run, their
+text goes to the terminal, and with --replace takes the place of theirs in FILE.
 """
 import argparse
 import os
@@ -43,11 +43,32 @@ def versions():
     return "; ".join(f"{name}: {text}" for name, text in found)
 
 
+def marked(name, text):
+    """A part's section with the marks by which a later run of this part finds it."""
+    return f"<!-- {name} -->\n{text}\n<!-- /{name} -->\n"
+
+
+def replace(path, sections):
+    """Puts sections in the place of those of an earlier run, or at the end."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    for name, section in sections.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->\n"
+        if begin in text:
+            text = text[:text.index(begin)] + marked(name, section) + text[text.index(end) + len(end):]
+        else:
+            text += "\n" + marked(name, section)
+    with open(path + ".part", "w", encoding="utf-8") as file:
+        file.write(text)
+    os.rename(path + ".part", path)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--out")
+    parser.add_argument("--replace", action="store_true")
     parser.add_argument("parts", nargs="*", default=[])
     options = parser.parse_args()
     if options.runs < 1 or set(options.parts) - set(parts.ALL):
@@ -57,14 +78,17 @@ def main():
     sections = []
     for name in options.parts or parts.ALL:
         print(f"==> {name}", file=sys.stderr, flush=True)
-        sections.append(parts.ALL[name](options))
-        print(sections[-1], flush=True)
+        sections.append((name, parts.ALL[name](options).rstrip()))
+        print(sections[-1][1], flush=True)
+    if options.out and options.replace and options.parts:
+        replace(options.out, dict(sections))
+        return
     text = "\n".join([
         "# Benchmarks", "",
         "Written by `scripts/bench`; every figure is measured, none is edited. Medians, with the raw figures beside them; "
         "the two sides of a comparison take turns. Every layer is on: request ids, rate limits (raised, still checked), "
         "identity by a signed token in the URL, cache, metrics, audit, alerts.", "",
-        f"- Machine: {machine()}", f"- {versions()}", "", *sections])
+        f"- Machine: {machine()}", f"- {versions()}", "", *(marked(*section) for section in sections)])
     if options.out and not options.parts:
         with open(options.out + ".part", "w", encoding="utf-8") as file:
             file.write(text.rstrip() + "\n")

@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 
+import encode
 import ingest
 import support
 from support import Daemon, made, path_of
@@ -477,4 +478,4 @@ def memory(options):
 
 ALL = {"serve": serve, "upload": upload, "cold": cold, "storyboard": storyboard, "flight": flight, "instructions": instructions, "memory": memory,
        "raw": lambda options: ingest.raw(options, hour()), "tus": lambda options: ingest.tus(options, hour()),
-       "small": ingest.small}
+       "small": ingest.small, "ladder": encode.ladder, "first": encode.first, "beside": encode.beside}
