@@ -78,6 +78,7 @@ static void *run_output(void *arg)
     struct xc_output *o = arg;
     struct xc_item item;
     enum sg_error err = SG_OK;
+    (void)pthread_setname_np(pthread_self(), "rendition");
     if (o->plan->video != SG_TRANSCODE_VIDEO_H264)
         err = xc_mux_header(o);
     if (!err && !o->video && o->plan->live_fd >= 0)
@@ -121,7 +122,7 @@ static bool plan_sane(const struct sg_transcode *t)
 
 static bool stream_is(const struct xc *x, uint32_t stream, enum AVMediaType type)
 {
-    return stream < x->fmt->nb_streams && x->fmt->streams[stream]->codecpar->codec_type == type;
+    return stream < x->n_inputs && x->fmt->streams[stream]->codecpar->codec_type == type;
 }
 
 static enum sg_error use_streams(struct xc *x, struct xc_output *o)
@@ -184,7 +185,7 @@ static enum sg_error feed(struct xc *x)
     if (err != SG_ERR_NOT_FOUND)
         return err;
     err = SG_OK;
-    for (unsigned i = 0; i < x->fmt->nb_streams && !err; i++)
+    for (unsigned i = 0; i < x->n_inputs && !err; i++)
         if (x->inputs[i].stream)
             err = xc_input_end(&x->inputs[i]);
     return err;

@@ -192,15 +192,16 @@ static enum sg_error align(struct xc_sound *s, const AVFrame *frame, int *skip)
 {
     int rate = s->encoder->sample_rate;
     int64_t at = place_of(s, frame);
-    if (at == INT64_MIN)
-        return SG_OK;
     if (s->next == INT64_MIN)
         s->next = at > 0 ? at : 0;
     int64_t here = s->next + (s->swr ? swr_get_delay(s->swr, rate) : 0);
+    if (at == INT64_MIN)
+        at = here;
     int64_t off = at - here, tolerance = (int64_t)rate * TOLERANCE_MS / 1000;
-    if (at > 0 && at / rate > (int64_t)(s->input->x->plan->limits->max_duration_ms / 1000 + 1))
+    uint64_t longest_s = s->input->x->plan->limits->max_duration_ms / 1000;
+    if ((at > here ? at : here) / rate > (int64_t)longest_s + 1)
         return xc_fail(s->input->x, SG_ERR_TOO_LARGE, "The audio lasts longer than %llu s.",
-                       (unsigned long long)s->input->x->plan->limits->max_duration_ms / 1000);
+                       (unsigned long long)longest_s);
     if (off > tolerance) {
         enum sg_error err = s->swr ? convert(s, NULL, -1) : SG_OK;
         swr_free(&s->swr);
@@ -270,7 +271,7 @@ static enum sg_error send_to(struct xc_output *o, int stream, const AVPacket *pa
     copy->stream_index = stream;
     av_packet_rescale_ts(copy, base, o->base[stream]);
     xc_queue_push(o, (struct xc_item){.kind = XC_PACKET, .packet = copy});
-    return xc_failed(o->x) ? o->x->err : SG_OK;
+    return xc_failed(o->x) ? SG_ERR_CANCELLED : SG_OK;
 }
 
 enum sg_error xc_spread(struct xc *x, const struct xc_input *in, const struct xc_sound *s,

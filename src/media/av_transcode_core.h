@@ -42,6 +42,7 @@ struct xc_graph {
     AVFilterGraph *graph;
     AVFilterContext *in, *out;
     struct xc_look look;
+    unsigned threads;
 };
 
 /* A stream of the source that an output is made of. */
@@ -53,6 +54,9 @@ struct xc_input {
     int64_t start; /* stream units: where the presentation begins */
     uint64_t packets, bad, frames;
     int64_t copy_dts, copy_step; /* last one given to outputs; INT64_MIN: none */
+    int64_t copy_exact;          /* of av_rescale_delta */
+    bool copy_begun, adts;       /* adts: each packet has a header that MP4 has no place for */
+    AVPacket *hidden; /* the last that is not heard, until one is: it primes the decoder */
     /* pictures */
     int scale;       /* ticks a second of all that is made of it */
     AVRational rate; /* a guess */
@@ -148,7 +152,8 @@ struct xc {
     bool iso;         /* MP4 and the like: edit lists say where the presentation begins */
     AVPacket **ahead; /* read to learn where the presentation begins */
     size_t n_ahead, at_ahead;
-    struct xc_input *inputs; /* one for each stream; stream NULL: not used */
+    struct xc_input *inputs; /* stream NULL: not used */
+    unsigned n_inputs; /* streams when it was opened; those that appear later are passed over */
     struct xc_sound *sounds;
     uint32_t n_sounds;
     struct xc_output *outputs;
@@ -161,7 +166,7 @@ struct xc {
     struct xc_event *first_event, *last_event;
     /* the main thread's */
     int64_t told_ms;
-    uint64_t told_work, decoded, sounded;
+    uint64_t told_work, decoded, sounded, copied;
     int64_t decoded_us;
     AVPacket *packet;
     AVFrame *frame;
@@ -236,6 +241,7 @@ enum sg_error xc_spread(struct xc *x, const struct xc_input *in, const struct xc
                         const AVPacket *packet, AVRational base) SG_NODISCARD;
 
 /* av_transcode_copy.c: packets as they are. */
+enum sg_error xc_copy_begin(struct xc_input *in) SG_NODISCARD;
 enum sg_error xc_copy_packet(struct xc_input *in, const AVPacket *packet) SG_NODISCARD;
 
 /* av_transcode_mux.c, on the output's thread but for open */

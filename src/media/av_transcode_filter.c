@@ -37,7 +37,7 @@ bool xc_look_same(const struct xc_look *a, const struct xc_look *b)
 void xc_graph_close(struct xc_graph *g)
 {
     avfilter_graph_free(&g->graph);
-    *g = (struct xc_graph){0};
+    *g = (struct xc_graph){.threads = g->threads};
 }
 
 static int open_ends(struct xc_graph *g, const AVFrame *like, int scale)
@@ -76,7 +76,7 @@ enum sg_error xc_graph_open(struct xc *x, struct xc_graph *g, const AVFrame *lik
     g->graph = avfilter_graph_alloc();
     if (!g->graph)
         return xc_fail(x, SG_ERR_NO_MEMORY, "There is not enough memory.");
-    g->graph->nb_threads = 1; /* the outputs run beside each other */
+    g->graph->nb_threads = g->threads ? (int)g->threads : 1; /* outputs run beside each other */
     g->graph->scale_sws_opts = av_strdup("flags=bicubic");
     int r = g->graph->scale_sws_opts ? open_ends(g, like, scale) : AVERROR(ENOMEM);
     if (r >= 0)

@@ -94,9 +94,13 @@ enum sg_error xc_open(struct xc *x)
         return xc_fail_av(x, r, SG_ERR_UNPROCESSABLE, "The file is damaged");
     x->iso = strstr(x->fmt->iformat->name, "mp4") != NULL;
     enum sg_error err = learn(x);
-    if (!err && !(x->inputs = calloc(x->fmt->nb_streams + 1, sizeof(*x->inputs))))
-        err = xc_fail(x, SG_ERR_NO_MEMORY, "There is not enough memory.");
-    return err;
+    if (err)
+        return err;
+    x->inputs = calloc(x->fmt->nb_streams + 1, sizeof(*x->inputs));
+    if (!x->inputs)
+        return xc_fail(x, SG_ERR_NO_MEMORY, "There is not enough memory.");
+    x->n_inputs = x->fmt->nb_streams;
+    return SG_OK;
 }
 
 /* Ticks a second: the source's own, times what makes them fine enough for any player. */
@@ -122,7 +126,7 @@ static AVRational rate_of(const AVStream *stream)
 
 enum sg_error xc_input_use(struct xc *x, uint32_t stream, bool decode, struct xc_input **out)
 {
-    if (stream >= x->fmt->nb_streams)
+    if (stream >= x->n_inputs)
         return xc_fail(x, SG_ERR_INVALID, "The file has no track %u.", stream);
     struct xc_input *in = &x->inputs[stream];
     AVStream *s = x->fmt->streams[stream];
@@ -131,7 +135,8 @@ enum sg_error xc_input_use(struct xc *x, uint32_t stream, bool decode, struct xc
     in->copied |= !decode;
     in->decoded |= decode;
     in->copy_dts = in->last_pts = INT64_MIN;
-    in->last_grid = INT64_MIN;
+    in->last_grid = in->copy_exact = INT64_MIN;
+    in->before.threads = x->plan->threads ? x->plan->threads : (unsigned)av_cpu_count();
     if (s->codecpar->codec_type == AVMEDIA_TYPE_VIDEO) {
         in->scale = scale_of(s);
         in->rate = rate_of(s);
@@ -202,7 +207,7 @@ static int64_t shown_at(const struct xc *x, const AVPacket *p)
 /* Packets of each stream before what its first shows is known; sound's is its first. */
 static bool know_all(const struct xc *x, const uint32_t *seen)
 {
-    for (unsigned i = 0; i < x->fmt->nb_streams; i++) {
+    for (unsigned i = 0; i < x->n_inputs; i++) {
         const AVStream *s = x->fmt->streams[i];
         uint32_t need = s->codecpar->codec_type == AVMEDIA_TYPE_VIDEO ? AHEAD_PICTURES : 1;
         if (has_place(s) && seen[i] < need)
@@ -215,7 +220,7 @@ static bool know_all(const struct xc *x, const uint32_t *seen)
  * learn it is kept. */
 static enum sg_error find_start(struct xc *x, int64_t *out)
 {
-    uint32_t *seen = calloc(x->fmt->nb_streams + 1, sizeof(*seen));
+    uint32_t *seen = calloc(x->n_inputs + 1, sizeof(*seen));
     x->ahead = calloc(AHEAD_MAX, sizeof(AVPacket *));
     int64_t bytes = 0, first = INT64_MAX;
     enum sg_error err = SG_OK;
@@ -232,7 +237,8 @@ static enum sg_error find_start(struct xc *x, int64_t *out)
         }
         x->ahead[x->n_ahead++] = p;
         bytes += p->size;
-        if (!has_place(x->fmt->streams[p->stream_index]))
+        if ((unsigned)p->stream_index >= x->n_inputs ||
+            !has_place(x->fmt->streams[p->stream_index]))
             continue;
         seen[p->stream_index]++;
         int64_t at = shown_at(x, p);
@@ -247,7 +253,7 @@ enum sg_error xc_inputs_begin(struct xc *x)
 {
     int64_t start = 0;
     enum sg_error err = x->iso ? SG_OK : find_start(x, &start);
-    for (unsigned i = 0; i < x->fmt->nb_streams && !err; i++) {
+    for (unsigned i = 0; i < x->n_inputs && !err; i++) {
         struct xc_input *in = &x->inputs[i];
         if (!in->stream) {
             x->fmt->streams[i]->discard = AVDISCARD_ALL;
@@ -256,8 +262,12 @@ enum sg_error xc_inputs_begin(struct xc *x)
         in->start = av_rescale_q(start, AV_TIME_BASE_Q, in->stream->time_base);
         if (in->decoded)
             err = open_decoder(in);
-        if (!err && !(in->held = av_frame_alloc()))
+        in->held = av_frame_alloc();
+        in->hidden = av_packet_alloc();
+        if (!err && (!in->held || !in->hidden))
             err = xc_fail(x, SG_ERR_NO_MEMORY, "There is not enough memory.");
+        if (!err && in->copied)
+            err = xc_copy_begin(in);
     }
     return err;
 }
@@ -277,17 +287,17 @@ enum sg_error xc_read(struct xc *x, AVPacket *packet)
             if (r < 0)
                 return SG_ERR_NOT_FOUND; /* its end, or damage past which nothing can be read */
         }
-        if (x->inputs[packet->stream_index].stream &&
-            packet->stream_index < (int)x->fmt->nb_streams)
+        if ((unsigned)packet->stream_index < x->n_inputs && x->inputs[packet->stream_index].stream)
             return SG_OK;
         av_packet_unref(packet);
     }
 }
 
-static enum sg_error take_frames(struct xc_input *in)
+/* ending: what the decoder still holds is asked for past what is damaged. */
+static enum sg_error take_frames(struct xc_input *in, bool ending)
 {
     struct xc *x = in->x;
-    for (;;) {
+    for (unsigned damaged = 0;;) {
         int r = avcodec_receive_frame(in->decoder, x->frame);
         if (r == AVERROR(EAGAIN) || r == AVERROR_EOF)
             return SG_OK;
@@ -295,6 +305,8 @@ static enum sg_error take_frames(struct xc_input *in)
             return xc_fail_av(x, r, SG_ERR_NO_MEMORY, "The file cannot be decoded");
         if (r < 0) {
             in->bad++;
+            if (ending && damaged++ < XC_ORDER_MAX)
+                continue;
             return SG_OK;
         }
         enum sg_error err = SG_OK;
@@ -326,7 +338,7 @@ static enum sg_error decode(struct xc_input *in, AVPacket *packet)
             in->bad++;
         if (in->by_order && packet && r >= 0)
             xc_picture_packet(in, packet);
-        enum sg_error err = take_frames(in);
+        enum sg_error err = take_frames(in, !packet);
         if (err || r != AVERROR(EAGAIN))
             return err;
     }
@@ -369,10 +381,11 @@ void xc_close(struct xc *x)
     for (size_t i = 0; i < x->n_ahead; i++)
         av_packet_free(&x->ahead[i]);
     free(x->ahead);
-    for (unsigned i = 0; x->inputs && i < x->fmt->nb_streams; i++) {
+    for (unsigned i = 0; i < x->n_inputs; i++) {
         avcodec_free_context(&x->inputs[i].decoder);
         xc_graph_close(&x->inputs[i].before);
         av_frame_free(&x->inputs[i].held);
+        av_packet_free(&x->inputs[i].hidden);
     }
     free(x->inputs);
     avformat_close_input(&x->fmt);

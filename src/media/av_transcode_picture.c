@@ -29,7 +29,7 @@ static enum sg_error dispatch(struct xc_input *in, AVFrame *frame, int64_t durat
             return xc_fail(x, SG_ERR_NO_MEMORY, "There is not enough memory.");
         xc_queue_push(o, (struct xc_item){.kind = XC_FRAME, .frame = copy});
     }
-    return xc_failed(x) ? x->err : SG_OK;
+    return xc_failed(x) ? SG_ERR_CANCELLED : SG_OK;
 }
 
 /* Takes what the frame refers to. */
@@ -157,8 +157,10 @@ static int64_t time_of(struct xc_input *in, const AVFrame *frame)
         return t < 0 ? 0 : t;
     if (t > in->last_pts)
         return t;
-    if (in->last_pts - t <= (int64_t)JUMP_BACK_S * in->scale)
+    if (t == in->last_pts)
         return INT64_MIN;
+    if (in->last_pts - t <= (int64_t)JUMP_BACK_S * in->scale)
+        return in->last_pts + guess_step(in) / 2 + 1; /* half: the clock may catch up */
     /* The clock was set back: time goes on from there. */
     in->shift += in->last_pts + guess_step(in) - t;
     return in->last_pts + guess_step(in);

@@ -43,15 +43,17 @@ static bool progress(struct xc *x, struct sg_transcode_event *out)
 {
     *out = (struct sg_transcode_event){.kind = SG_TRANSCODE_PROGRESS};
     int64_t us = x->decoded_us;
-    uint64_t frames = x->decoded ? x->decoded : x->sounded, work = x->decoded + x->sounded;
+    uint64_t work = x->decoded + x->sounded + x->copied;
+    uint64_t frames = x->decoded ? x->decoded : x->sounded ? x->sounded : x->copied;
     pthread_mutex_lock(&x->lock);
     for (uint32_t i = 0; i < x->plan->n_outputs; i++) {
         const struct xc_output *o = &x->outputs[i];
-        if (o->plan->video != SG_TRANSCODE_VIDEO_H264)
-            continue;
-        us = o->done_us < us ? o->done_us : us;
-        frames = o->pictures < frames ? o->pictures : frames;
-        work += o->pictures;
+        if (o->plan->video == SG_TRANSCODE_VIDEO_H264) {
+            us = o->done_us < us ? o->done_us : us;
+            work += o->pictures;
+        }
+        if (o->video)
+            frames = o->pictures < frames ? o->pictures : frames;
     }
     pthread_mutex_unlock(&x->lock);
     out->done_us = us > 0 ? (uint64_t)us : 0;

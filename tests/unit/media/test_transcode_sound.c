@@ -268,12 +268,46 @@ static void films_are_copied(void **state)
     }
 }
 
+/* Sound alone out of a film, live, as it is and encoded. */
+static void sound_alone_is_live(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"ts", "-c:v libx264 -preset ultrafast -c:a aac"},
+        {"mkv", "-c:v libx264 -preset ultrafast -c:a aac"},
+        {"mp4", "-c:v libx264 -preset ultrafast -c:a aac"},
+        {"flv", "-c:v libx264 -preset ultrafast -c:a aac"},
+    };
+    for (int i = 0; i < 8; i++) {
+        struct transcode_run run;
+        char args[500];
+        bool copy = i < 4;
+        transcode_begin(&run);
+        snprintf(args, sizeof(args), "-f lavfi -t 7 -i testsrc2=s=160x90:r=25 %s %s", CLICKS("7"),
+                 cases[i % 4][1]);
+        transcode_clip(&run, cases[i % 4][0], args);
+        struct sg_transcode_output *o = transcode_add(&run, 0, 0);
+        transcode_add_sound(o, 1);
+        o->audios[0].copy = copy;
+        transcode_live(&run, o);
+        transcode_go(&run);
+        if (run.err)
+            fail_msg("%s: %s", cases[i % 4][0], run.why);
+        assert_true(run.seen.segments >= 3);
+        transcode_compare_live(&run, 0);
+        assert_probe(run.paths[0], "-select_streams a", "stream=codec_name,profile,sample_rate",
+                     "aac,LC,48000");
+        transcode_end(&run);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(five_channels_become_two),  cmocka_unit_test(sound_keeps_its_place),
         cmocka_unit_test(gaps_are_silent),           cmocka_unit_test(what_begins_late_stays_late),
         cmocka_unit_test(sound_is_shared_and_named), cmocka_unit_test(films_are_copied),
+        cmocka_unit_test(sound_alone_is_live),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "av_transcode.h"
+#include "dump_support.h"
 #include "support/unit.h"
 
 const struct sg_media_limits transcode_limits = {
@@ -169,4 +170,59 @@ double transcode_ssim(const char *path, const char *reference, const char *filte
     double ssim = strtod(text, NULL);
     free(text);
     return ssim;
+}
+
+void transcode_compare_live(struct transcode_run *run, uint32_t output)
+{
+    struct av_worker *worker;
+    struct dump_reply reply;
+    struct sg_media_index *index;
+    FILE *live = fopen(run->live, "rb");
+    assert_non_null(live);
+    uint8_t *bytes = malloc(64 << 20);
+    size_t len = fread(bytes, 1, 64 << 20, live);
+    fclose(live);
+    assert_int_equal(av_worker_create(&worker), SG_OK);
+    dump_probe(worker, run->plan.outputs[output].fd, &transcode_limits, &reply);
+    assert_int_equal(reply.err, SG_OK);
+    assert_int_equal(sg_media_index_decode(reply.data, reply.len, &index), SG_OK);
+    free(reply.data);
+    const struct sg_track *t = sg_media_index_main(index), *l = &run->seen.track.track;
+    assert_int_equal(t->timescale, l->timescale);
+    assert_string_equal(t->codecs, l->codecs);
+    assert_string_equal(t->language, l->language);
+    assert_int_equal(t->width, l->width);
+    assert_int_equal(t->n_segments, run->seen.segments);
+    struct sg_render r = {.kind = SG_RENDER_INIT,
+                          .key = "file",
+                          .fd = run->plan.outputs[output].fd,
+                          .index = index,
+                          .track = t,
+                          .limits = &transcode_limits};
+    dump_render(worker, &r, &reply);
+    assert_int_equal(reply.err, SG_OK);
+    /* The finished file's average bit rate (btrt) is not known while it is made. */
+    assert_in_range(reply.len, run->seen.track.bytes, run->seen.track.bytes + 20);
+    size_t at = run->seen.track.bytes;
+    free(reply.data);
+    r.kind = SG_RENDER_SEGMENT_FMP4;
+    for (r.number = 0; r.number < t->n_segments; r.number++) {
+        const struct sg_transcode_event *e = &run->seen.segment[r.number];
+        const struct sg_segment *want = &t->segments[r.number], *got = &e->segment;
+        assert_int_equal(want->start, got->start);
+        assert_int_equal(want->duration, got->duration);
+        assert_int_equal(want->samples, got->samples);
+        assert_int_equal(want->bytes_fmp4, got->bytes_fmp4);
+        assert_int_equal(e->offset, at);
+        dump_render(worker, &r, &reply);
+        assert_int_equal(reply.err, SG_OK);
+        assert_true(at + reply.len <= len);
+        assert_memory_equal(reply.data, bytes + at, reply.len);
+        at += reply.len;
+        free(reply.data);
+    }
+    assert_int_equal(at, len);
+    free(bytes);
+    sg_media_index_unref(index);
+    av_worker_destroy(&worker);
 }

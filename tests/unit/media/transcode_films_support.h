@@ -36,6 +36,8 @@ struct sg_transcode_output *transcode_add(struct transcode_run *run, uint32_t w,
 void transcode_add_sound(struct sg_transcode_output *o, uint32_t stream);
 void transcode_live(struct transcode_run *run, struct sg_transcode_output *o);
 void transcode_go(struct transcode_run *run);
+/* The finished file, packaged as any film, against what was written while it was made. */
+void transcode_compare_live(struct transcode_run *run, uint32_t output);
 /* Closes what is open and removes the folder. */
 void transcode_end(struct transcode_run *run);
 
