@@ -12,7 +12,7 @@
 #include "streamgate/store/db.h"
 
 /* More than the floor has statements, so that in practice none is ever prepared twice. */
-#define SG_DB_STATEMENTS 160
+#define SG_DB_STATEMENTS 192
 
 struct sg_db_conn {
     sqlite3 *handle;
