@@ -242,7 +242,7 @@ class Lifecycle(unittest.TestCase):
 
     def test_no_tokens_or_keys_readable_by_others(self):
         daemon = self.daemon()
-        for name in ("admin.key", "playback.key"):
+        for name in ("admin.key", "playback.key", "webhook.key"):
             self.assertEqual(os.stat(os.path.join(daemon.data, name)).st_mode & 0o777, 0o600)
         daemon.stop()
 

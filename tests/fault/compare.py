@@ -12,7 +12,7 @@ READY, PROCESSING = 3, 2  # enum sg_asset_status
 ACTIVE_STATES = (0, 1)    # enum sg_upload_state: active, processing
 CHUNKED = 0               # enum sg_upload_kind
 TOP_LEVEL = {"streamgate.db", "streamgate.db-wal", "streamgate.db-shm", "incoming", "assets", "admin.key",
-             "playback.key", "daemon.lock"}
+             "playback.key", "webhook.key", "daemon.lock"}
 SETTLE = 12  # seconds for what the daemon finishes by itself, which it looks for every few
 
 
