@@ -234,13 +234,15 @@ class Subtitles(support.DaemonCase):
         self.assertEqual(times, [59.0, 60.5, 125.0])
 
     def test_players_show_cues_at_their_time(self):
-        asset = self.uploaded(clip("bframes"))
-        self.assertEqual(self.put(asset, "en", SRT, "?default=true&label=English").status, 201)
-        asset = self.again(asset)
-        plays = [("hls", asset["playback"]["hls"]), ("hls", asset["playback"]["hls_ts"]),
-                 ("dash", asset["playback"]["dash"]), ("shaka", asset["playback"]["dash"])]
-        for (player, url), one in zip(plays, self.seen(plays)):
-            with self.subTest(player=player, url=url.rpartition("/")[2]):
+        """The second begins half a second late in its file, so that players' zeros lie elsewhere."""
+        plays = []
+        for source in (clip("bframes"), test_browser.corpus("video-late")):
+            asset = self.uploaded(source)
+            self.assertEqual(self.put(asset, "en", SRT, "?default=true&label=English").status, 201)
+            urls = self.again(asset)["playback"]
+            plays += [("hls", urls["hls"]), ("hls", urls["hls_ts"]), ("dash", urls["dash"]), ("shaka", urls["dash"])]
+        for number, ((player, url), one) in enumerate(zip(plays, self.seen(plays))):
+            with self.subTest(number=number, player=player, url=url.rpartition("/")[2]):
                 self.assertNotIn("error", one)
                 self.assertEqual(one["fatal"], [])
                 moved = {track["moved"] for track in one["held"].values()}
