@@ -26,7 +26,6 @@ static uint32_t token_ok, token_bad;
 
 static enum sg_error streaming_init(struct sg_services *svc)
 {
-    (void)svc;
     static const char *const labels[STREAM_KINDS] = {
         [STREAM_MASTER] = "kind=\"master\"",   [STREAM_PLAYLIST] = "kind=\"playlist\"",
         [STREAM_INIT] = "kind=\"init\"",       [STREAM_SEGMENT] = "kind=\"segment\"",
@@ -44,6 +43,8 @@ static enum sg_error streaming_init(struct sg_services *svc)
         err = sg_metric_define(SG_METRIC_AUTH_SUCCESS, "method=\"playback_token\"", &token_ok);
     if (err == SG_OK)
         err = sg_metric_define(SG_METRIC_AUTH_FAILED, "method=\"playback_token\"", &token_bad);
+    if (err == SG_OK)
+        err = stream_thumbnails_register(svc);
     return err;
 }
 
@@ -192,7 +193,7 @@ static enum sg_error make_playlist(const struct sg_asset_entry *e, const struct 
                                    struct sg_buf **out)
 {
     return text->offer.track != NULL
-               ? sg_playlist_media(text->offer.file->index, text->offer.track, text->ts, out)
+               ? sg_playlist_offer(e->shows, &text->offer, text->ts, &text->growth, out)
                : sg_playlist_master(e->shows, text->ts, out);
 }
 
@@ -285,7 +286,7 @@ static enum sg_error get_playlist_in(struct sg_request *req, struct sg_response 
     enum sg_error err = stream_open_asset(req, &e);
     if (err != SG_OK)
         return err;
-    struct stream_text text = {.make = make_playlist, .ts = ts};
+    struct stream_text text = {.make = make_playlist, .ts = ts, .growth = stream_growth(req)};
     bool grows = !ts && stream_grows(e);
     err = grows ? stream_live_playlist(req, res, e) : stream_find(req, e, ts, &text.offer);
     if (err == SG_OK && !grows)

@@ -7,6 +7,7 @@
 #include "streamgate/http/request.h"
 #include "streamgate/http/response.h"
 #include "streamgate/media/media.h"
+#include "streamgate/media/playlist.h"
 
 enum stream_kind {
     STREAM_MASTER,
@@ -51,7 +52,10 @@ struct stream_text {
                           struct sg_buf **out);
     struct sg_offer offer;
     bool ts;
+    struct sg_playlist_growth growth; /* see stream_growth */
 };
+/* How long segments of renditions are. */
+struct sg_playlist_growth stream_growth(const struct sg_request *req);
 /* Texts are quick to make, so they are made where they are asked for. */
 enum sg_error stream_answer_text(struct sg_request *req, struct sg_response *res,
                                  struct sg_asset_entry *e, const struct stream_content *c,
@@ -97,7 +101,11 @@ enum sg_error stream_get_subtitle_list(struct sg_request *req,
 enum sg_error stream_get_subtitle_segment(struct sg_request *req,
                                           struct sg_response *res) SG_NODISCARD;
 
+/* streaming_thumbnails.c: the job that makes pictures ahead. */
+enum sg_error stream_thumbnails_register(struct sg_services *svc) SG_NODISCARD;
+
 /* streaming_pictures.c */
+void stream_poster_key(struct stream_content *c, const char *id, const struct sg_render *render);
 enum sg_error stream_get_poster(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
 enum sg_error stream_get_storyboard(struct sg_request *req, struct sg_response *res) SG_NODISCARD;
 enum sg_error stream_get_sheet(struct sg_request *req, struct sg_response *res) SG_NODISCARD;

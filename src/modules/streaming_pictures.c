@@ -30,6 +30,14 @@ static enum sg_error poster_params(struct sg_request *req, const struct sg_asset
     return err;
 }
 
+void stream_poster_key(struct stream_content *c, const char *id, const struct sg_render *render)
+{
+    char form[32];
+    bool any = render->time_ms == SG_POSTER_ANY;
+    snprintf(form, sizeof form, "%s-%" PRIu32, any ? "any" : "jpg", render->width);
+    stream_make_key(c, id, "poster", form, any ? 0 : render->time_ms);
+}
+
 enum sg_error stream_get_poster(struct sg_request *req, struct sg_response *res)
 {
     struct sg_asset_entry *e;
@@ -43,10 +51,7 @@ enum sg_error stream_get_poster(struct sg_request *req, struct sg_response *res)
         err = sg_request_fail(req, SG_ERR_NOT_FOUND, NULL, "the asset has no picture");
     if (err == SG_OK) {
         render.track = sg_media_index_video(e->index);
-        char form[32];
-        bool any = render.time_ms == SG_POSTER_ANY;
-        snprintf(form, sizeof form, "%s-%" PRIu32, any ? "any" : "jpg", render.width);
-        stream_make_key(&c, e->asset->f.id, "poster", form, any ? 0 : render.time_ms);
+        stream_poster_key(&c, e->asset->f.id, &render);
         err = stream_answer_built(req, res, e, &c, &render);
     }
     sg_asset_entry_unref(e);

@@ -133,5 +133,32 @@ class Storyboard(support.DaemonCase):
         self.assertProblem(self.anonymous.get(f"{base}/storyboard-0.jpg"), 404)
 
 
+class Ahead(support.DaemonCase):
+    """The job makes what is asked for later: nothing is built any more then."""
+    settings = {"playback.default_policy": "public"}
+
+    def thumbnails(self, asset_id):
+        response = self.admin.request("POST", "/api/v1/jobs", body={"type": "thumbnails", "payload": {"asset_id": asset_id}})
+        self.assertEqual(response.status, 202, response.body)
+        path = f"/api/v1/jobs/{response.json()['id']}"
+        return support.eventually(lambda: (j := self.admin.get(path).json())["state"] in ("done", "failed", "dead") and j, 60, "the job")
+
+    def test_made_ahead(self):
+        asset = self.uploaded(clip("short"))
+        job = self.thumbnails(asset["id"])
+        self.assertEqual((job["state"], job["result"]["posters"]), ("done", 1), job)
+        builds = {kind: self.daemon.metric("stream_builds_total", kind=kind) for kind in ("poster", "storyboard")}
+        base = path_of(asset["playback"]["poster"]).rpartition("/")[0]
+        self.assertEqual(self.anonymous.get(f"{base}/poster.jpg").body[:2], b"\xff\xd8")
+        for n in range(job["result"]["sheets"]):
+            self.assertEqual(self.anonymous.get(f"{base}/storyboard-{n}.jpg").status, 200)
+        self.assertEqual({kind: self.daemon.metric("stream_builds_total", kind=kind) for kind in builds}, builds)
+
+    def test_nothing_to_make(self):
+        self.assertEqual(self.thumbnails("01ARZ3NDEKTSV4RRFFQ69G5FAV")["state"], "failed")
+        response = self.admin.request("POST", "/api/v1/jobs", body={"type": "thumbnails", "payload": {"asset": 1}})
+        self.assertEqual(self.assertProblem(response, 400)["field"], "payload")
+
+
 if __name__ == "__main__":
     support.main()
