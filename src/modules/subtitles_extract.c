@@ -37,7 +37,7 @@ static bool is_taken(const struct extraction *x, uint32_t upto, const char *lang
 static void name_track(struct extraction *x, uint32_t i)
 {
     const struct sg_subtitle_track *t = &x->tracks.items[i];
-    char *out = x->languages[i];
+    char out[SG_LANGUAGE_SIZE];
     snprintf(out, SG_LANGUAGE_SIZE, "%s", t->language);
     if (is_taken(x, i, out))
         snprintf(out, SG_LANGUAGE_SIZE, "%s-x-%s", t->language,
@@ -46,6 +46,7 @@ static void name_track(struct extraction *x, uint32_t i)
                                : "more");
     for (unsigned n = 2; is_taken(x, i, out); n++)
         snprintf(out, SG_LANGUAGE_SIZE, "%s-x-%u", t->language, n);
+    memcpy(x->languages[i], out, sizeof out);
 }
 
 /* Those that say everything come first, as the plain name is theirs. */
