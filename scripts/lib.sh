@@ -18,7 +18,8 @@ BUILD_PACKAGES="gcc cmake:cmake ninja:ninja-build pkg-config:pkg-config libc6-de
     libinih-dev libseccomp-dev libsystemd-dev libcurl4-openssl-dev libcmocka-dev"
 RUN_PACKAGES="ffmpeg:ffmpeg curl:curl python3:python3 ca-certificates"
 LINT_PACKAGES="clang:clang clang-format:clang-format nm:binutils systemd-analyze:systemd"
-TEST_PACKAGES="libclang-rt-14-dev promtool:prometheus chromium:chromium node:nodejs npm:npm xmllint:libxml2-utils setpriv:util-linux"
+TEST_PACKAGES="libclang-rt-14-dev promtool:prometheus chromium:chromium node:nodejs npm:npm xmllint:libxml2-utils setpriv:util-linux
+    nginx:nginx-light mpv:mpv"
 BENCH_PACKAGES="nginx:nginx-light wrk:wrk valgrind:valgrind node:nodejs npm:npm strace:strace"
 
 # node_packages FOLDER...: what their package-lock.json names, when it is not there yet.
