@@ -223,48 +223,96 @@ static void put_rows(struct sg_text *text, const struct rows *rows, bool ts)
     }
 }
 
-enum sg_error sg_playlist_media(const struct sg_media_index *index, const struct sg_track *track,
-                                bool ts, struct sg_buf **out)
+/* What a media playlist says besides its rows. */
+struct form {
+    bool ts, event, ended;
+    uint64_t target_s; /* at least */
+};
+
+static enum sg_error put_media(const struct sg_media_index *index, const struct sg_track *track,
+                               const struct form *form, struct sg_buf **out)
 {
-    if (ts ? !index->ts || track != sg_media_index_main(index) : !index->fmp4)
-        return SG_ERR_UNSUPPORTED_MEDIA;
     struct rows rows = {0};
-    enum sg_error err = rows_create(index, track, ts, &rows);
+    enum sg_error err = track->n_segments ? rows_create(index, track, form->ts, &rows) : SG_OK;
     if (err)
         return err;
+    uint64_t target_s = rows.n ? rows_target_s(&rows) : 1;
     struct sg_text text = {0};
     sg_text_printf(&text,
                    "#EXTM3U\n#EXT-X-VERSION:%d\n#EXT-X-TARGETDURATION:%" PRIu64
-                   "\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:VOD\n%s",
-                   ts ? VERSION_TS : VERSION_FMP4, rows_target_s(&rows),
-                   independent_tag(independent(index, track)));
-    if (!ts)
-        sg_text_puts(&text, "#EXT-X-MAP:URI=\"init.mp4\"\n");
-    put_rows(&text, &rows, ts);
-    sg_text_puts(&text, "#EXT-X-ENDLIST\n");
+                   "\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:%s\n%s%s%s",
+                   form->ts ? VERSION_TS : VERSION_FMP4,
+                   target_s > form->target_s ? target_s : form->target_s,
+                   form->event ? "EVENT" : "VOD", independent_tag(independent(index, track)),
+                   form->event ? "#EXT-X-START:TIME-OFFSET=0\n" : "",
+                   form->ts ? "" : "#EXT-X-MAP:URI=\"init.mp4\"\n");
+    put_rows(&text, &rows, form->ts);
+    if (form->ended)
+        sg_text_puts(&text, "#EXT-X-ENDLIST\n");
     rows_destroy(&rows);
     return finish(&text, out);
 }
 
-/* 4.3.3.1: the target must not change while the playlist grows, so it is what the longest segment
- * can be: cuts fall on the first key frame after segment_ms. */
-enum sg_error sg_playlist_event(const struct sg_media_index *index, const struct sg_track *track,
-                                const struct sg_playlist_growth *growth, struct sg_buf **out)
+static bool in_form(const struct sg_media_index *index, const struct sg_track *track, bool ts)
 {
-    struct rows rows = {0};
-    enum sg_error err = track->n_segments ? rows_create(index, track, false, &rows) : SG_OK;
-    if (err)
-        return err;
-    uint64_t most_s = ((uint64_t)growth->segment_ms + growth->keyframe_ms + 999) / 1000;
-    uint64_t target_s = rows.n ? rows_target_s(&rows) : 0;
-    struct sg_text text = {0};
-    sg_text_printf(&text,
-                   "#EXTM3U\n#EXT-X-VERSION:%d\n#EXT-X-TARGETDURATION:%" PRIu64
-                   "\n#EXT-X-MEDIA-SEQUENCE:0\n#EXT-X-PLAYLIST-TYPE:EVENT\n%s"
-                   "#EXT-X-MAP:URI=\"init.mp4\"\n",
-                   VERSION_FMP4, target_s > most_s ? target_s : most_s,
-                   independent_tag(independent(index, track)));
-    put_rows(&text, &rows, false);
-    rows_destroy(&rows);
-    return finish(&text, out);
+    return ts ? index->ts && track == sg_media_index_main(index) : index->fmp4;
+}
+
+enum sg_error sg_playlist_media(const struct sg_media_index *index, const struct sg_track *track,
+                                bool ts, struct sg_buf **out)
+{
+    if (!in_form(index, track, ts))
+        return SG_ERR_UNSUPPORTED_MEDIA;
+    return put_media(index, track, &(struct form){.ts = ts, .ended = true}, out);
+}
+
+/* ---- one of several (6.2.4) ---- */
+
+static enum sg_error longest_of_base(const struct sg_media_index *index, bool ts, uint64_t *longest)
+{
+    for (uint32_t i = 0; i < index->n_tracks; i++) {
+        struct rows rows = {0};
+        if (!in_form(index, &index->tracks[i], ts))
+            continue;
+        enum sg_error err = rows_create(index, &index->tracks[i], ts, &rows);
+        if (err)
+            return err;
+        if (rows_target_s(&rows) > *longest)
+            *longest = rows_target_s(&rows);
+        rows_destroy(&rows);
+    }
+    return SG_OK;
+}
+
+/* The target must neither change while a playlist grows (4.3.3.1) nor when renditions come and go,
+ * as playlists are kept for ever. So it is what the base, which never changes, demands; without one
+ * it is what the longest segment made here can be: cuts fall on the first key frame after
+ * segment_ms. */
+static enum sg_error target_of(const struct sg_presentation *p, bool ts,
+                               const struct sg_playlist_growth *growth, struct form *form)
+{
+    bool based = false;
+    for (uint32_t i = 0; i < p->n_files; i++) {
+        if (p->files[i].role != SG_FILE_BASE)
+            continue;
+        based = true;
+        enum sg_error err = longest_of_base(p->files[i].index, ts, &form->target_s);
+        if (err)
+            return err;
+    }
+    if (!based)
+        form->target_s = ((uint64_t)growth->segment_ms + growth->keyframe_ms + 999) / 1000;
+    form->event = !based && !ts;
+    return SG_OK;
+}
+
+enum sg_error sg_playlist_offer(const struct sg_presentation *p, const struct sg_offer *offer,
+                                bool ts, const struct sg_playlist_growth *growth,
+                                struct sg_buf **out)
+{
+    struct form form = {.ts = ts, .ended = !p->live};
+    if (!in_form(offer->file->index, offer->track, ts))
+        return SG_ERR_UNSUPPORTED_MEDIA;
+    enum sg_error err = target_of(p, ts, growth, &form);
+    return err ? err : put_media(offer->file->index, offer->track, &form, out);
 }

@@ -15,12 +15,30 @@ bool stream_grows(const struct sg_asset_entry *e)
     return e->asset->f.status == SG_ASSET_PROCESSING && e->shows->n_files == 0;
 }
 
+struct sg_playlist_growth stream_growth(const struct sg_request *req)
+{
+    return (struct sg_playlist_growth){.segment_ms = req->svc->media_limits.segment_ms,
+                                       .keyframe_ms = SG_KEYFRAME_MS};
+}
+
+/* A player reads the master playlist once: sound that it does not name then would never be heard.
+ */
+static bool all_sounds(const struct sg_asset_entry *e, const struct sg_live_view *v)
+{
+    uint32_t sounds = 0;
+    for (size_t i = 0; i < e->renditions.n; i++)
+        sounds += e->renditions.items[i].kind == SG_RENDITION_AUDIO &&
+                  e->renditions.items[i].state == SG_RENDITION_WAITING;
+    return sg_live_shows(v)->n_audios >= sounds;
+}
+
 static enum sg_error open_view(struct sg_request *req, const struct sg_asset_entry *e,
                                struct sg_live_view **out)
 {
     *out = sg_live_get(req->svc->live, e->asset->f.id);
-    if (*out != NULL)
+    if (*out != NULL && all_sounds(e, *out))
         return SG_OK;
+    sg_live_view_unref(*out);
     return sg_request_fail(req, SG_ERR_NOT_FOUND, NULL, "nothing of the asset can be played yet");
 }
 
@@ -72,10 +90,9 @@ enum sg_error stream_live_playlist(struct sg_request *req, struct sg_response *r
     if (err == SG_OK)
         err = find(req, v, &offer);
     if (err == SG_OK) {
-        const struct sg_playlist_growth growth = {.segment_ms = req->svc->media_limits.segment_ms,
-                                                  .keyframe_ms = SG_KEYFRAME_MS};
+        const struct sg_playlist_growth growth = stream_growth(req);
         stream_make_key(&c, offer.file->id, offer.track->name, "live", offer.track->n_segments);
-        err = sg_playlist_event(offer.file->index, offer.track, &growth, &buf);
+        err = sg_playlist_offer(sg_live_shows(v), &offer, false, &growth, &buf);
     }
     if (err == SG_OK)
         err = stream_answer(req, res, e->asset, &c, buf);

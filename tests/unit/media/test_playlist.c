@@ -221,6 +221,72 @@ static void key_frames_alone(void **state)
     sg_buf_unref(buf);
 }
 
+static void offer(const struct hand_index *h, enum sg_file_role role, bool live, bool ts,
+                  struct sg_buf **out)
+{
+    const struct sg_playlist_growth growth = {.segment_ms = 6000, .keyframe_ms = 2000};
+    struct sg_media_file file = {
+        .id = "01ARZ3NDEKTSV4RRFFQ69G5FAV", .role = role, .index = hand_index_round(&h->index)};
+    struct sg_presentation_params params = {.files = &file, .n_files = 1, .live = live};
+    struct sg_presentation *p = NULL;
+    struct sg_offer o;
+    assert_non_null(file.index);
+    assert_int_equal(sg_presentation_create(&params, &p), SG_OK);
+    assert_true(sg_presentation_find(p, "original", ts, &o));
+    assert_int_equal(sg_playlist_offer(p, &o, ts, &growth, out), SG_OK);
+    sg_presentation_unref(p);
+}
+
+/* All playlists of an asset have one target duration: here the second sound's, of 19 s. */
+static void one_target(void **state)
+{
+    (void)state;
+    struct hand_index h;
+    struct sg_buf *buf = NULL;
+    hand_index_fill(&h, true);
+    offer(&h, SG_FILE_BASE, false, false, &buf);
+    expect(SG_OK, buf,
+           "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:19\n#EXT-X-MEDIA-SEQUENCE:0\n"
+           "#EXT-X-PLAYLIST-TYPE:VOD\n#EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-MAP:URI=\"init.mp4\"\n"
+           "#EXTINF:6.000000,\nseg-0.m4s\n#EXTINF:6.000000,\nseg-1.m4s\n#EXTINF:2.500000,\n"
+           "seg-2.m4s\n#EXT-X-ENDLIST\n");
+    offer(&h, SG_FILE_BASE, false, true, &buf);
+    assert_non_null(memmem(buf->data, buf->len, "TARGETDURATION:6\n", 17));
+    sg_buf_unref(buf);
+}
+
+/* Of what may be watched while it is made a playlist is only ever appended to, its end too. */
+static void growing(void **state)
+{
+    (void)state;
+    struct hand_index h;
+    struct sg_buf *two = NULL, *three = NULL, *whole = NULL, *ts = NULL;
+    hand_index_fill(&h, false);
+    h.index.n_tracks = 1;
+    h.index.ts = false;
+    offer(&h, SG_FILE_RUNG, false, false, &whole);
+    offer(&h, SG_FILE_RUNG, true, false, &three);
+    h.tracks[0].n_segments = 2;
+    h.tracks[0].duration = 1080000;
+    h.tracks[0].samples = 300;
+    h.tracks[0].bytes = 1800000;
+    offer(&h, SG_FILE_RUNG, true, false, &two);
+    assert_true(two->len < three->len && three->len < whole->len);
+    assert_memory_equal(two->data, three->data, two->len);
+    assert_memory_equal(three->data, whole->data, three->len);
+    expect(SG_OK, whole,
+           "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:8\n#EXT-X-MEDIA-SEQUENCE:0\n"
+           "#EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-START:TIME-OFFSET=0\n"
+           "#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:6.000000,\nseg-0.m4s\n#EXTINF:6.000000,\n"
+           "seg-1.m4s\n#EXTINF:2.500000,\nseg-2.m4s\n#EXT-X-ENDLIST\n");
+    sg_buf_unref(two);
+    sg_buf_unref(three);
+    hand_index_fill(&h, false);
+    offer(&h, SG_FILE_RUNG, false, true, &ts);
+    assert_non_null(memmem(ts->data, ts->len, "PLAYLIST-TYPE:VOD\n", 18));
+    sg_buf_unref(ts);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -228,6 +294,7 @@ int main(void)
         cmocka_unit_test(media_fmp4),        cmocka_unit_test(media_ts_with_tail),
         cmocka_unit_test(open_groups),       cmocka_unit_test(audio_only),
         cmocka_unit_test(sums_do_not_drift), cmocka_unit_test(key_frames_alone),
+        cmocka_unit_test(one_target),        cmocka_unit_test(growing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
