@@ -9,6 +9,7 @@ enum {
     TS_PAYLOAD = 184,
     TS_TABLES = 3 * TS_PACKET, /* PAT, PMT, SDT once a segment */
     PES_HEADER = 14,           /* with a PTS */
+    TS_LEAD_US = 400000,       /* of the clock reference before decoding */
 };
 
 /* Collects the segments of a track. */

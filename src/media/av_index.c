@@ -6,7 +6,8 @@
 #include "timeline.h"
 
 enum {
-    PES_AUDIO_MAX = 2930, /* what the muxer collects into one PES packet */
+    PES_AUDIO_MAX = 2930,              /* what the muxer collects into one PES packet */
+    PES_AUDIO_MAX_US = TS_LEAD_US / 2, /* and how much of the time */
     ADTS_HEADER = 7,
 };
 
@@ -189,7 +190,7 @@ enum sg_error sgav_index_audio(struct sgav_source *source, const struct sg_media
 }
 
 /* What the samples of one audio segment cost in transport packets: the muxer collects frames into
- * PES packets. */
+ * PES packets; the first goes out alone (flush_at_gap in av_ts.c). */
 static uint64_t ts_cost_audio(const struct sgav_source *source, AVStream *stream,
                               const struct sg_track *track, const struct sg_segment *segment,
                               int64_t first_shown)
@@ -197,7 +198,8 @@ static uint64_t ts_cost_audio(const struct sgav_source *source, AVStream *stream
     uint32_t n = sgav_sample_count(source, stream);
     uint32_t at = sgav_sample_find(source, stream, segment->seek_dts);
     uint64_t cost = 0, pending = 0;
-    uint32_t header = track->codec == SG_CODEC_AAC ? ADTS_HEADER : 0;
+    int64_t since = 0, most = av_rescale_q(PES_AUDIO_MAX_US, AV_TIME_BASE_Q, stream->time_base);
+    uint32_t header = track->codec == SG_CODEC_AAC ? ADTS_HEADER : 0, written = 0;
     for (uint32_t left = segment->samples; left && at < n; at++) {
         struct sgav_sample e;
         sgav_sample_get(source, stream, at, &e);
@@ -205,11 +207,14 @@ static uint64_t ts_cost_audio(const struct sgav_source *source, AVStream *stream
             continue;
         uint64_t size = (uint64_t)e.size + header;
         left--;
-        if (pending && pending + size > PES_AUDIO_MAX) {
+        if (pending && (pending + size > PES_AUDIO_MAX || e.dts - since >= most || written == 1)) {
             cost += (pending + PES_HEADER + TS_PAYLOAD - 1) / TS_PAYLOAD * TS_PACKET;
             pending = 0;
         }
+        if (!pending)
+            since = e.dts;
         pending += size;
+        written++;
     }
     return cost + (pending + PES_HEADER + TS_PAYLOAD - 1) / TS_PAYLOAD * TS_PACKET;
 }

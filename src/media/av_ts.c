@@ -7,12 +7,11 @@
 #include <libavutil/mem.h>
 #include <stdlib.h>
 
-#include "av_media.h"
+#include "av_cut.h"
 
 enum {
     PID_VIDEO = 0x100,
     PID_AUDIO = 0x101,
-    LEAD_US = 400000,
     PERIOD_NEVER_S = 100000,
     OUTPUT_BYTES = 1 << 18,
     TS_GAP = 90 /* 1 ms */
@@ -131,7 +130,7 @@ static enum sg_error mux_open(struct ts_mux *m)
         avformat_alloc_output_context2(&m->mux, NULL, "mpegts", NULL) < 0)
         return SG_ERR_NO_MEMORY;
     m->mux->pb = m->io;
-    m->mux->max_delay = LEAD_US;
+    m->mux->max_delay = TS_LEAD_US;
     m->mux->avoid_negative_ts = AVFMT_AVOID_NEG_TS_DISABLED;
     m->mux->flags |= AVFMT_FLAG_BITEXACT;
     m->mux->flags &= ~AVFMT_FLAG_AUTO_BSF;
