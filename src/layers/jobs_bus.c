@@ -164,7 +164,8 @@ enum sg_error jobs_bus_subscribe(struct jobs_bus *b, const struct sg_job_sub_par
         free(s);
         return SG_ERR_UNAVAILABLE;
     }
-    sg_metric_gauge_add(SG_METRIC_WORKER_SUBSCRIBERS, 0, 1);
+    if (p->job_id) /* who hears of all jobs is no stream but a part of the daemon */
+        sg_metric_gauge_add(SG_METRIC_WORKER_SUBSCRIBERS, 0, 1);
     return SG_OK;
 }
 
@@ -184,9 +185,11 @@ void jobs_bus_unsubscribe(struct jobs_bus *b, struct sg_job_sub **sub)
 
 static void let_go(struct jobs_bus *b, struct sg_job_sub *s)
 {
+    bool stream = s->job_id[0] != '\0';
     s->p.gone(s->p.arg);
     sub_unref(s);
-    sg_metric_gauge_add(SG_METRIC_WORKER_SUBSCRIBERS, 0, -1);
+    if (stream)
+        sg_metric_gauge_add(SG_METRIC_WORKER_SUBSCRIBERS, 0, -1);
     pthread_mutex_lock(&b->lock);
     b->n_subs--;
     pthread_mutex_unlock(&b->lock);

@@ -181,8 +181,9 @@ class Queue(support.DaemonCase):
         self.assertEqual(ended(self.admin, expire)["state"], "done")
         self.assertEqual(job(self.admin, gc)["state"], "queued")
         types = {t["name"]: t["paused"] for t in self.admin.get(JOBS + "/queue").json()["types"]}
-        self.assertEqual(types, {"gc": True, "expire": False, "backup": False})
         self.assertEqual(self.admin.request("POST", JOBS + "/resume", {"type": "gc"}).status, 200)
+        self.assertLessEqual({"gc", "expire", "backup", "import", "remux", "transcode", "transcode-first", "probe"}, types.keys())
+        self.assertEqual([name for name, paused in types.items() if paused], ["gc"])
         self.assertEqual(ended(self.admin, gc)["state"], "done")
 
     def test_delay(self):
