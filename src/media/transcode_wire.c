@@ -204,6 +204,10 @@ enum sg_error transcode_event_decode(struct transcode_hearing *h, const uint8_t 
         struct transcode_live *live = &h->live[e.output];
         err = e.kind == SG_TRANSCODE_LIVE_TRACK ? get_track(&r, o, live, &e)
                                                 : get_segment(&r, o, live, &e);
+        /* They are read into memory when somebody asks. */
+        uint64_t piece = e.kind == SG_TRANSCODE_LIVE_TRACK ? e.bytes : e.segment.bytes_fmp4;
+        if (!err && piece > h->plan->limits->max_body_bytes)
+            err = SG_ERR_MEDIA_WORKER;
     }
     if (!err)
         *out = e;
