@@ -6,16 +6,18 @@
 
 #include "av_media.h"
 
-/* Every decoder that may ever be opened here: of what can be packaged, then of what can be
- * transcoded. */
+/* Every decoder that may ever be opened: of what can be packaged, then of what can be transcoded.
+ */
 static const char WHITELIST[] =
     "h264,hevc,libdav1d,av1,aac,opus,libopus,mp3,mp3float,ac3,eac3,flac,"
-    "vp8,vp9,mpeg1video,mpeg2video,mpeg4,msmpeg4v2,msmpeg4,h263,flv,vp6,vp6f,theora,prores,mjpeg,"
-    "dnxhd,wmv1,wmv2,dvvideo,ffv1,huffyuv,ffvhuff,rawvideo,"
-    "aac_latm,mp2,mp2float,dca,truehd,alac,vorbis,speex,amrnb,amrwb,adpcm_ms,adpcm_ima_wav,"
-    "adpcm_ima_qt,adpcm_swf,nellymoser,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,pcm_s24le,pcm_s24be,"
-    "pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_alaw,pcm_mulaw,pcm_dvd,"
-    "pcm_bluray";
+    "vp8,vp9,libvpx,libvpx-vp9,mpeg1video,mpeg2video,mpegvideo,mpeg4,msmpeg4v1,msmpeg4v2,msmpeg4,"
+    "h263,h263i,h263p,mjpeg,prores,dnxhd,theora,flv,vp6,vp6a,vp6f,wmv1,wmv2,wmv3,vc1,gif,png,"
+    "rawvideo,ffv1,huffyuv,ffvhuff,utvideo,qtrle,dvvideo,cinepak,"
+    "aac_latm,mp2,mp2float,mp1,mp1float,dca,truehd,vorbis,libvorbis,alac,wavpack,amrnb,amrwb,"
+    "wmav1,wmav2,wmapro,adpcm_ms,adpcm_ima_wav,adpcm_ima_qt,adpcm_swf,gsm_ms,nellymoser,speex,"
+    "libspeex,pcm_s8,pcm_u8,pcm_s16le,pcm_s16be,pcm_u16le,pcm_u16be,pcm_s24le,pcm_s24be,pcm_s32le,"
+    "pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,pcm_f64be,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd,"
+    "pcm_s16le_planar,pcm_s24le_planar,pcm_s32le_planar,pcm_s16be_planar,pcm_s8_planar";
 
 enum sg_codec sgav_codec_of(enum AVCodecID id)
 {

@@ -23,16 +23,6 @@ enum {
 
 static const char DEMUXERS[] = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,wav,"
                                "flac,mp3,aac,w64,aiff,asf";
-static const char DECODERS[] =
-    "h264,hevc,libdav1d,av1,vp8,vp9,libvpx,libvpx-vp9,mpeg1video,mpeg2video,mpegvideo,mpeg4,"
-    "msmpeg4v1,msmpeg4v2,msmpeg4,h263,h263i,h263p,mjpeg,prores,dnxhd,theora,flv,vp6,vp6a,vp6f,"
-    "wmv1,wmv2,wmv3,vc1,gif,png,rawvideo,ffv1,huffyuv,ffvhuff,utvideo,qtrle,dvvideo,cinepak,"
-    "aac,aac_latm,mp3,mp3float,mp2,mp2float,mp1,mp1float,ac3,eac3,dca,truehd,opus,libopus,vorbis,"
-    "libvorbis,flac,alac,wavpack,amrnb,amrwb,wmav1,wmav2,wmapro,adpcm_ms,adpcm_ima_wav,"
-    "adpcm_ima_qt,adpcm_swf,gsm_ms,nellymoser,speex,libspeex,pcm_s8,pcm_u8,pcm_s16le,pcm_s16be,"
-    "pcm_u16le,pcm_u16be,pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_f64le,"
-    "pcm_f64be,pcm_alaw,pcm_mulaw,pcm_bluray,pcm_dvd,pcm_s16le_planar,pcm_s24le_planar,"
-    "pcm_s32le_planar,pcm_s16be_planar,pcm_s8_planar";
 
 static int refuse_open(AVFormatContext *fmt, AVIOContext **io, const char *url, int flags,
                        AVDictionary **options)
@@ -74,7 +64,7 @@ enum sg_error xc_open(struct xc *x)
         return xc_fail(x, SG_ERR_NO_MEMORY, "There is not enough memory.");
     x->fmt = avformat_alloc_context();
     if (!x->fmt || av_dict_set(&options, "format_whitelist", DEMUXERS, 0) < 0 ||
-        av_dict_set(&options, "codec_whitelist", DECODERS, 0) < 0 ||
+        av_dict_set(&options, "codec_whitelist", sgav_codec_whitelist(), 0) < 0 ||
         av_dict_set(&options, "protocol_whitelist", "", 0) < 0 ||
         av_dict_set(&options, "enable_drefs", "0", 0) < 0 ||
         av_dict_set(&options, "use_absolute_path", "0", 0) < 0 ||
@@ -146,15 +136,26 @@ enum sg_error xc_input_use(struct xc *x, uint32_t stream, bool decode, struct xc
     return SG_OK;
 }
 
+/* libavcodec's own decoders of VP8 and VP9 leave out how far WebM's pictures can be seen through.
+ */
+static const AVCodec *decoder_of(const AVStream *s)
+{
+    enum AVCodecID id = s->codecpar->codec_id;
+    const AVDictionaryEntry *alpha = av_dict_get(s->metadata, "alpha_mode", NULL, 0);
+    const char *name = NULL;
+    if (id == AV_CODEC_ID_AV1)
+        name = "libdav1d";
+    else if (alpha && strcmp(alpha->value, "1") == 0)
+        name = id == AV_CODEC_ID_VP8 ? "libvpx" : id == AV_CODEC_ID_VP9 ? "libvpx-vp9" : NULL;
+    const AVCodec *codec = name ? avcodec_find_decoder_by_name(name) : NULL;
+    return codec ? codec : avcodec_find_decoder(id);
+}
+
 static enum sg_error open_decoder(struct xc_input *in)
 {
     struct xc *x = in->x;
     const AVCodecParameters *par = in->stream->codecpar;
-    const AVCodec *codec = NULL;
-    if (par->codec_id == AV_CODEC_ID_AV1)
-        codec = avcodec_find_decoder_by_name("libdav1d");
-    if (!codec)
-        codec = avcodec_find_decoder(par->codec_id);
+    const AVCodec *codec = decoder_of(in->stream);
     if (!codec)
         return xc_fail(x, SG_ERR_UNSUPPORTED_MEDIA, "Track %d is %s, which cannot be decoded.",
                        in->stream->index, avcodec_get_name(par->codec_id));
@@ -165,7 +166,7 @@ static enum sg_error open_decoder(struct xc_input *in)
     AVDictionary *options = NULL;
     AVCodecContext *c = in->decoder = avcodec_alloc_context3(codec);
     if (!c || avcodec_parameters_to_context(c, par) < 0 ||
-        av_dict_set(&options, "codec_whitelist", DECODERS, 0) < 0)
+        av_dict_set(&options, "codec_whitelist", sgav_codec_whitelist(), 0) < 0)
         return xc_fail(x, SG_ERR_NO_MEMORY, "There is not enough memory.");
     c->pkt_timebase = in->stream->time_base;
     c->max_pixels = (int64_t)(x->plan->limits->max_pixels & INT64_MAX);
