@@ -1,6 +1,7 @@
 /* No output counts as made before it was looked at: probed like an upload by another process, and
  * held against what the encoder wrote and what the source has. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,6 +9,8 @@
 #include "transcoder.h"
 
 #define SLACK_US 60000
+#define RATE_SLACK_PICTURES 1.5
+#define RATE_SLACK_SHARE 0.01
 
 static int64_t track_us(const struct sg_track *t)
 {
@@ -89,6 +92,20 @@ static void name_track(const struct transcoding *t, uint32_t i, uint32_t audio,
         snprintf(track->name, sizeof track->name, "%s" TRANSCODER_SOUND_SUFFIX, r->dir);
 }
 
+/* What the source says of its rate holds where what was made is close to it: reckoned from that, it
+ * is blurred by times that a container rounds, by a gap, and by the first and last picture. */
+static void rate_track(const struct transcoding *t, struct sg_track *track)
+{
+    const struct sg_track *s = sg_media_index_video(t->source);
+    if (track->kind != SG_TRACK_VIDEO || s == NULL || s->fps_num == 0 || s->fps_den == 0)
+        return;
+    double due = (double)track->duration / track->timescale * s->fps_num / s->fps_den;
+    if (fabs(due - track->samples) > RATE_SLACK_PICTURES + RATE_SLACK_SHARE * due)
+        return;
+    track->fps_num = s->fps_num;
+    track->fps_den = s->fps_den;
+}
+
 static enum sg_error encode_named(struct transcoding *t, uint32_t i,
                                   const struct sg_media_index *index)
 {
@@ -101,6 +118,7 @@ static enum sg_error encode_named(struct transcoding *t, uint32_t i,
     for (uint32_t k = 0; k < index->n_tracks; k++) {
         tracks[k] = index->tracks[k];
         name_track(t, i, audio, &tracks[k]);
+        rate_track(t, &tracks[k]);
         audio += tracks[k].kind == SG_TRACK_AUDIO;
     }
     enum sg_error err = sg_media_index_encode(&named, &t->made[i].index, &t->made[i].index_len);
