@@ -9,6 +9,7 @@
 
 #include "streamgate/store/asset_store.h"
 #include "streamgate/store/audit_store.h"
+#include "streamgate/store/rendition_store.h"
 
 #include "store_support.h"
 #include "upload_support.h"
@@ -155,6 +156,47 @@ static enum sg_error find_upload(struct sg_db_conn *c, void *arg)
     return err ? err : found;
 }
 
+/* An asset of this id with a ready rendition. */
+static enum sg_error add_rendition(struct sg_db_conn *c, void *arg)
+{
+    struct sg_rendition r = {.name = "720p", .job_id = OWNER_A, .created_ms = 1};
+    const struct sg_rendition_done done = {
+        .id = r.id, .size_bytes = 7, .now_ms = 2, .index = "index", .index_len = 5};
+    sg_ulid_make(r.id);
+    memcpy(r.asset_id, arg, SG_ULID_SIZE);
+    enum sg_error err = add_asset(c, arg);
+    if (!err)
+        err = sg_rendition_insert(c, &r);
+    if (!err)
+        err = sg_rendition_finish(c, &done);
+    return err;
+}
+
+static enum sg_error take_ready(void *arg, const char *id)
+{
+    (void)id;
+    ++*(unsigned *)arg;
+    return SG_OK;
+}
+
+static enum sg_error find_rendition(struct sg_db_conn *c, void *arg)
+{
+    struct sg_rendition_list list = {0};
+    unsigned n = 0;
+    bool found = false;
+    enum sg_error err = sg_rendition_list(c, arg, &list);
+    if (!err && list.n == 1)
+        err = sg_rendition_exists(c, list.items[0].id, &found);
+    if (!err && list.n == 1 && (!found || list.items[0].index == NULL))
+        err = SG_ERR_INTERNAL;
+    if (!err)
+        err = sg_rendition_each_ready(c, take_ready, &n);
+    if (!err && list.n == 0)
+        err = SG_ERR_NOT_FOUND;
+    sg_rendition_list_free(&list);
+    return err;
+}
+
 /* Refuses allocation 0, then `stride`, and so on, until a whole run of step had none refused. */
 static void sweep(struct scratch *s, long stride, void (*step)(struct scratch *s))
 {
@@ -250,6 +292,37 @@ static void upload_reads_survive(void **state)
     sweep(*state, 1, upload_read_step);
 }
 
+static void rendition_write_step(struct scratch *s)
+{
+    char id[SG_ULID_SIZE];
+    sg_ulid_make(id);
+    enum sg_error said = sg_db_write(s->db, add_rendition, id);
+    assert_true(said == SG_OK || said == SG_ERR_NO_MEMORY);
+    atomic_store(&fail_at, -1);
+    assert_int_equal(sg_db_read(s->db, find_rendition, id), said ? SG_ERR_NOT_FOUND : SG_OK);
+}
+
+static char kept_id[SG_ULID_SIZE];
+
+static void rendition_read_step(struct scratch *s)
+{
+    enum sg_error err = sg_db_read(s->db, find_rendition, kept_id);
+    assert_true(err == SG_OK || err == SG_ERR_NO_MEMORY);
+}
+
+static void rendition_writes_tell_the_truth(void **state)
+{
+    sweep(*state, 1, rendition_write_step);
+}
+
+static void rendition_reads_survive(void **state)
+{
+    struct scratch *s = *state;
+    sg_ulid_make(kept_id);
+    assert_int_equal(sg_db_write(s->db, add_rendition, kept_id), SG_OK);
+    sweep(s, 1, rendition_read_step);
+}
+
 static void writing_tells_the_truth(void **state)
 {
     sweep(*state, 1, write_step);
@@ -271,6 +344,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(upload_writes_tell_the_truth, scratch_setup_db,
                                         scratch_teardown),
         cmocka_unit_test_setup_teardown(upload_reads_survive, scratch_setup_db, scratch_teardown),
+        cmocka_unit_test_setup_teardown(rendition_writes_tell_the_truth, scratch_setup_db,
+                                        scratch_teardown),
+        cmocka_unit_test_setup_teardown(rendition_reads_survive, scratch_setup_db,
+                                        scratch_teardown),
     };
     return cmocka_run_group_tests(tests, install, NULL);
 }
