@@ -17,6 +17,8 @@ static enum sg_error add_stream(AVFormatContext *mux, const AVStream *from, uint
         from->codecpar->codec_id == AV_CODEC_ID_HEVC ? MKTAG('h', 'v', 'c', '1') : 0;
     if (from->codecpar->codec_type == AVMEDIA_TYPE_AUDIO)
         to->codecpar->sample_rate = (int)timescale;
+    /* What an encoder was told and what it came to differ; what was made while it ran must not. */
+    to->codecpar->bit_rate = 0;
     if (from->codecpar->codec_id == AV_CODEC_ID_AAC && !to->codecpar->frame_size)
         to->codecpar->frame_size = 1024; /* unset, the muxer warns */
     to->time_base = (AVRational){1, (int)timescale};

@@ -223,6 +223,10 @@ static void put_rows(struct sg_text *text, const struct rows *rows, bool ts)
     }
 }
 
+/* 4.3.5.2: of what has no end yet players show the newest, where a film is to begin at its start. A
+ * millisecond, as shaka-player takes 0 for nothing said. */
+#define START "#EXT-X-START:TIME-OFFSET=0.001\n"
+
 /* What a media playlist says besides its rows. */
 struct form {
     bool ts, event, ended;
@@ -244,8 +248,7 @@ static enum sg_error put_media(const struct sg_media_index *index, const struct 
                    form->ts ? VERSION_TS : VERSION_FMP4,
                    target_s > form->target_s ? target_s : form->target_s,
                    form->event ? "EVENT" : "VOD", independent_tag(independent(index, track)),
-                   form->event ? "#EXT-X-START:TIME-OFFSET=0\n" : "",
-                   form->ts ? "" : "#EXT-X-MAP:URI=\"init.mp4\"\n");
+                   form->event ? START : "", form->ts ? "" : "#EXT-X-MAP:URI=\"init.mp4\"\n");
     put_rows(&text, &rows, form->ts);
     if (form->ended)
         sg_text_puts(&text, "#EXT-X-ENDLIST\n");

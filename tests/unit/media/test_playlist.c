@@ -274,11 +274,12 @@ static void growing(void **state)
     assert_true(two->len < three->len && three->len < whole->len);
     assert_memory_equal(two->data, three->data, two->len);
     assert_memory_equal(three->data, whole->data, three->len);
-    expect(SG_OK, whole,
-           "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:8\n#EXT-X-MEDIA-SEQUENCE:0\n"
-           "#EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-START:TIME-OFFSET=0\n"
-           "#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:6.000000,\nseg-0.m4s\n#EXTINF:6.000000,\n"
-           "seg-1.m4s\n#EXTINF:2.500000,\nseg-2.m4s\n#EXT-X-ENDLIST\n");
+    expect(
+        SG_OK, whole,
+        "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-TARGETDURATION:8\n#EXT-X-MEDIA-SEQUENCE:0\n"
+        "#EXT-X-PLAYLIST-TYPE:EVENT\n#EXT-X-INDEPENDENT-SEGMENTS\n#EXT-X-START:TIME-OFFSET=0.001\n"
+        "#EXT-X-MAP:URI=\"init.mp4\"\n#EXTINF:6.000000,\nseg-0.m4s\n#EXTINF:6.000000,\n"
+        "seg-1.m4s\n#EXTINF:2.500000,\nseg-2.m4s\n#EXT-X-ENDLIST\n");
     sg_buf_unref(two);
     sg_buf_unref(three);
     hand_index_fill(&h, false);
