@@ -3,6 +3,7 @@
  * daemon: it must live, nothing may take longer than its limits say, no process may be left.
  *
  * usage: fault_mutants SEED COUNT FOLDER FILM...
+ *        fault_mutants replay 0 FOLDER FILM...
  * Mutant n of a seed is the same in every run. Those whose process died are kept in FOLDER. Prints
  * one JSON object. */
 #include <errno.h>
@@ -47,6 +48,7 @@ struct film {
 struct tally {
     uint64_t probe[SG_ERROR_COUNT], transcode[SG_ERROR_COUNT], unreadable, late;
     uint64_t probe_max_ms, transcode_max_ms;
+    char why[SG_MEDIA_MESSAGE_MAX]; /* of the last transcoding */
 };
 
 static struct {
@@ -241,7 +243,6 @@ static enum sg_error transcode(int fd, const struct sg_media_index *source, stru
                                                  .stall_ms = STALL_MS};
     const struct sg_transcode_watch watch = {.stop_fd = -1};
     struct sg_transcode_result result;
-    char why[SG_MEDIA_MESSAGE_MAX];
     plan(source, &t);
     bool open = t.n_outputs > 0;
     for (uint32_t i = 0; i < t.n_outputs; i++) {
@@ -251,7 +252,7 @@ static enum sg_error transcode(int fd, const struct sg_media_index *source, stru
     }
     uint64_t began_ms = sg_clock_mono_ms();
     enum sg_error err =
-        open ? sg_media_transcode(&process, &t, &watch, &result, why) : SG_ERR_NO_DESCRIPTORS;
+        open ? sg_media_transcode(&process, &t, &watch, &result, y->why) : SG_ERR_NO_DESCRIPTORS;
     note_time(began_ms, TRANSCODE_MS, &y->transcode_max_ms, &y->late);
     if (err == SG_OK)
         check_outputs(&t, y);
@@ -263,13 +264,10 @@ static enum sg_error transcode(int fd, const struct sg_media_index *source, stru
     return err;
 }
 
-static void try_one(uint64_t number, struct tally *y)
+static void try_film(uint64_t number, struct film m, struct tally *y)
 {
-    struct film m;
     struct sg_media_index *index = NULL;
     char why[SG_MEDIA_MESSAGE_MAX], key[32];
-    if (!make_mutant(number, &m))
-        return;
     int fd = memory_file(&m);
     snprintf(key, sizeof key, "m-%llu", (unsigned long long)number);
     uint64_t began_ms = sg_clock_mono_ms();
@@ -288,7 +286,30 @@ static void try_one(uint64_t number, struct tally *y)
     sg_media_index_unref(index);
     if (fd >= 0)
         close(fd);
+}
+
+static void try_one(uint64_t number, struct tally *y)
+{
+    struct film m;
+    if (!make_mutant(number, &m))
+        return;
+    try_film(number, m, y);
     free(m.bytes);
+}
+
+/* Films as they are, one after the other: what becomes of those that were kept. */
+static void replay(const char *const *names)
+{
+    for (unsigned i = 0; i < b.n_films; i++) {
+        struct tally y = {0};
+        try_film(i, b.films[i], &y);
+        printf("%s:", names[i]);
+        for (unsigned e = 0; e < SG_ERROR_COUNT; e++)
+            if (y.probe[e] + y.transcode[e] > 0)
+                printf(" %s%s", y.transcode[e] > 0 ? "transcode " : "probe ",
+                       e == SG_OK ? "ok" : sg_error_slug((enum sg_error)e));
+        printf("; %llu ms; %s\n", (unsigned long long)y.transcode_max_ms, y.why);
+    }
 }
 
 static void *work(void *arg)
@@ -389,7 +410,8 @@ static bool take_limits(void)
 static bool read_arguments(int argc, char **argv)
 {
     if (argc < 5 || argc - 4 > FILMS_MAX ||
-        sg_str_to_u64(argv[1], strlen(argv[1]), UINT64_MAX, &b.seed) != SG_OK ||
+        (strcmp(argv[1], "replay") != 0 &&
+         sg_str_to_u64(argv[1], strlen(argv[1]), UINT64_MAX, &b.seed) != SG_OK) ||
         sg_str_to_u64(argv[2], strlen(argv[2]), UINT32_MAX, &b.count) != SG_OK)
         return false;
     b.folder = argv[3];
@@ -406,6 +428,11 @@ int main(int argc, char **argv)
     if (!read_arguments(argc, argv) || !take_limits()) {
         fprintf(stderr, "usage: fault_mutants SEED COUNT FOLDER FILM...\n");
         return 2;
+    }
+    if (strcmp(argv[1], "replay") == 0) {
+        replay((const char *const *)argv + 4);
+        sg_media_pool_destroy(&b.pool);
+        return 0;
     }
     pthread_t threads[THREADS];
     unsigned started = 0;

@@ -109,10 +109,11 @@ def figures(name, r):
         return (f"{r['renditions']:,} renditions, each made once and to the byte what an undisturbed daemon makes; "
                 f"{r['processes']} encoding processes killed, {r['met']} daemons while they encoded")
     if name == "mutants":
-        died = sum(r[step].get("media-worker-failed", 0) for step in ("probe", "transcode"))
-        return (f"{r['probe'].get('ok', 0):,} taken and transcoded ({r['transcode'].get('ok', 0):,} well), {died} processes "
-                f"died, {r['late']} calls outlasted their limits; {r['trials'] / r['seconds']:.0f} a second; largest process "
-                f"{r['rss_max_kib'] / 1024:.0f} MiB")
+        failed = sum(r[step].get("media-worker-failed", 0) for step in ("probe", "transcode"))
+        stalled = sum(r[step].get("media-timeout", 0) for step in ("probe", "transcode"))
+        return (f"{r['probe'].get('ok', 0):,} taken and transcoded ({r['transcode'].get('ok', 0):,} well); {failed} times the "
+                f"process failed, {stalled} were killed at their limits, {r['late']} outlasted them; "
+                f"{r['trials'] / r['seconds']:.0f} a second; largest process {r['rss_max_kib'] / 1024:.0f} MiB")
     return ""
 
 
