@@ -24,7 +24,7 @@ endif()
 
 find_package(Python3 REQUIRED COMPONENTS Interpreter)
 # Alone: those that measure, or that load the machine so much that another's deadline would suffer.
-set(alone browser connections guard media players single_flight)
+set(alone browser connections guard media players single_flight transcode)
 file(GLOB e2e_tests CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/e2e/test_*.py)
 if(TARGET streamgate)
     foreach(source ${e2e_tests})
@@ -32,7 +32,7 @@ if(TARGET streamgate)
         string(REPLACE "test_" "" name ${name})
         add_test(NAME e2e.${name} COMMAND ${Python3_EXECUTABLE} -B ${source})
         math(EXPR timeout "180 * ${slow} + 240")
-        if(name STREQUAL "media" OR name STREQUAL "browser" OR name STREQUAL "players") # dozens of films, each decoded many times
+        if(name STREQUAL "media" OR name STREQUAL "transcode" OR name STREQUAL "browser" OR name STREQUAL "players") # dozens of films, each decoded many times
             math(EXPR timeout "${timeout} + 900")
         endif()
         set_tests_properties(e2e.${name} PROPERTIES LABELS e2e TIMEOUT ${timeout}
