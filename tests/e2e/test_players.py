@@ -144,9 +144,6 @@ class Switching(Playing):
     def test_switches_at_the_same_cuts(self):
         self.switches("gop2.mp4", 24)
 
-    def test_switches_between_other_cuts(self):
-        self.switches("gop10.mp4", 30)
-
 
 class Sounds(Playing):
     def choose(self, name, wanted, forms=WAYS):
