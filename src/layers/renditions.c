@@ -232,12 +232,13 @@ static void plan_playable(struct sg_rendition_plan *p, const struct sg_media_ind
     add_job(p, first, &(struct sg_planned_job){.type = "transcode", .priority = LATER_PRIORITY});
 }
 
-/* Another container is enough. */
+/* Another container is enough; stereo beside sound that is copied and more. */
 static void plan_remux(struct sg_rendition_plan *p, const struct sg_media_index *source,
                        const struct sg_ladder *ladder)
 {
     struct sg_rendition r = {.kind = SG_RENDITION_ORIGINAL, .name = "original"};
     const struct sg_track *video = sg_media_index_video(source);
+    const struct sg_track *audio = sg_media_index_audio(source);
     size_t first = p->n;
     add(p, &r);
     add_job(p, first, &(struct sg_planned_job){.type = "remux", .priority = FIRST_PRIORITY});
@@ -245,6 +246,8 @@ static void plan_remux(struct sg_rendition_plan *p, const struct sg_media_index 
     for (unsigned i = 0; video != NULL && i < ladder->n; i++)
         if (ladder->rungs[i].height < shorter_side(video))
             add_rung(p, source, &ladder->rungs[i]);
+    if (ladder->n > 0 && audio != NULL && audio->copyable && audio->channels > 2)
+        add_sound(p, audio, "audio-stereo", false);
     add_job(p, first, &(struct sg_planned_job){.type = "transcode", .priority = LATER_PRIORITY});
 }
 
