@@ -498,6 +498,8 @@ class Check:
             raise Wrong(f"languages are {languages} instead of {clip.audio}")
         if [own["DEFAULT"] for own, _ in sounds.values()].count("YES") != 1:
             raise Wrong(f"DEFAULT of sounds: {[own['DEFAULT'] for own, _ in sounds.values()]}")
+        if clip.tones and "2" not in [own["CHANNELS"] for own, _ in sounds.values()]:
+            raise Wrong(f"no stereo: {list(sounds)}")
         for number, (name, (own, media)) in enumerate(sounds.items()):
             self.tell(self.check_one_sound, (name, own, media), source, number)
 
