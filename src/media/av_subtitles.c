@@ -59,8 +59,7 @@ static void fill_track(const AVStream *stream, struct sg_subtitle_track *t)
     snprintf(t->language, sizeof(t->language), "%s", texts.language);
     snprintf(t->title, sizeof(t->title), "%s", texts.title);
     t->forced = stream->disposition & AV_DISPOSITION_FORCED;
-    t->captions =
-        stream->disposition & (AV_DISPOSITION_HEARING_IMPAIRED | AV_DISPOSITION_CAPTIONS);
+    t->captions = stream->disposition & (AV_DISPOSITION_HEARING_IMPAIRED | AV_DISPOSITION_CAPTIONS);
 }
 
 /* The film as its demuxer gives it packet by packet, from the beginning: a plain one was opened

@@ -27,9 +27,9 @@ struct sg_upload_memory {
     struct upload_claims *claims;
     /* One of each at a time, however slow the storage is. */
     _Atomic bool expiring, resuming;
-    _Atomic unsigned resume_in_s;   /* until the next resumption; the ticker's while none runs */
-    unsigned resume_pause_s;        /* the resumption's */
-    pthread_mutex_t lock;           /* guards the tables below */
+    _Atomic unsigned resume_in_s; /* until the next resumption; the ticker's while none runs */
+    unsigned resume_pause_s;      /* the resumption's */
+    pthread_mutex_t lock;         /* guards the tables below */
     struct upload_prefix_hash *hashes[UPLOAD_HASHES];
     struct upload_user *users[UPLOAD_USERS];
     struct upload_tries tries[UPLOAD_TRIES];

@@ -368,9 +368,13 @@ char *loop_read_one(int fd, int timeout_ms)
     }
     const char *length = strstr(out.ptr, "Content-Length: ");
     unsigned long left = length ? strtoul(length + 16, NULL, 10) : 0;
-    while (left > 0 && read_some(fd, timeout_ms, &c, 1) > 0) {
-        sg_text_append(&out, &c, 1);
-        left--;
+    char block[4096]; /* a byte at a time is a slow reader, which the server does not bear for long
+                       */
+    ssize_t n;
+    while (left > 0 &&
+           (n = read_some(fd, timeout_ms, block, left < sizeof block ? left : sizeof block)) > 0) {
+        sg_text_append(&out, block, (size_t)n);
+        left -= (size_t)n;
     }
     return out.ptr;
 }

@@ -237,10 +237,10 @@ static void opening_survives(void **state)
     sweep(s, 1, open_step);
 }
 
-/* Thousands, nearly all of them in the parser: one in 31 stands for its neighbours. */
+/* Thousands, nearly all of them in the parser: one in 127 stands for its neighbours. */
 static void making_survives(void **state)
 {
-    sweep(*state, 31, make_step);
+    sweep(*state, 127, make_step);
 }
 
 static void write_step(struct scratch *s)
