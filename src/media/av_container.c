@@ -22,18 +22,18 @@ enum {
 };
 
 static const struct sgav_container containers[] = {
-    [WEBM] = {"webm", "matroska", "video/webm", "audio/webm", true, false, false},
+    [WEBM] = {"webm", "matroska", "video/webm", "audio/webm", true, false, false, false},
     [MATROSKA] = {"matroska", "matroska", "video/x-matroska", "audio/x-matroska", true, false,
-                  false},
-    [AVI] = {"avi", "avi", "video/x-msvideo", "audio/x-msvideo", true, true, false},
-    [MPEGTS] = {"mpegts", "mpegts", "video/mp2t", "audio/mp2t", true, true, true},
-    [MPEGPS] = {"mpegps", "mpeg", "video/mpeg", "audio/mpeg", false, true, true},
-    [FLV] = {"flv", "flv", "video/x-flv", "audio/x-flv", false, false, false},
-    [OGG] = {"ogg", "ogg", "video/ogg", "audio/ogg", true, false, false},
-    [WAV] = {"wav", "wav", "video/x-wav", "audio/wav", true, false, false},
-    [FLAC] = {"flac", "flac", "video/x-flac", "audio/flac", true, false, false},
-    [MP3] = {"mp3", "mp3", "video/x-mp3", "audio/mpeg", true, true, false},
-    [ADTS] = {"aac", "aac", "video/x-aac", "audio/aac", true, true, false},
+                  false, false},
+    [AVI] = {"avi", "avi", "video/x-msvideo", "audio/x-msvideo", true, true, false, true},
+    [MPEGTS] = {"mpegts", "mpegts", "video/mp2t", "audio/mp2t", true, true, true, false},
+    [MPEGPS] = {"mpegps", "mpeg", "video/mpeg", "audio/mpeg", false, true, true, false},
+    [FLV] = {"flv", "flv", "video/x-flv", "audio/x-flv", false, false, false, false},
+    [OGG] = {"ogg", "ogg", "video/ogg", "audio/ogg", true, false, false, false},
+    [WAV] = {"wav", "wav", "video/x-wav", "audio/wav", true, false, false, false},
+    [FLAC] = {"flac", "flac", "video/x-flac", "audio/flac", true, false, false, false},
+    [MP3] = {"mp3", "mp3", "video/x-mp3", "audio/mpeg", true, true, false, false},
+    [ADTS] = {"aac", "aac", "video/x-aac", "audio/aac", true, true, false, false},
 };
 
 static bool begins(const uint8_t *head, size_t len, size_t at, const char *bytes, size_t n)

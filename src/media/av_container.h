@@ -11,6 +11,7 @@ struct sgav_container {
     bool declares;             /* its header says which streams there are */
     bool parameters_in_band;   /* AAC describes itself in its packets */
     bool key_frames_unknown;   /* it can be sought in by time alone */
+    bool no_shown_times;       /* only the order of decoding is told */
 };
 
 /* By the first bytes of the file (`len` of them at `head`), and by more of it where they do not

@@ -151,6 +151,8 @@ static bool aac_copyable(const AVCodecParameters *par, bool in_band)
 bool sgav_copyable(const struct sgav_source *source, const AVStream *stream)
 {
     const AVCodecParameters *par = stream->codecpar;
+    if (source->container && source->container->no_shown_times && par->video_delay > 0)
+        return false; /* nobody can tell when a picture is shown but by decoding it */
     switch (par->codec_id) {
     case AV_CODEC_ID_H264:
         return h264_copyable(par);

@@ -68,7 +68,11 @@ enum sg_error sgav_plain_open(struct sgav_source *source,
 /* What libavformat works out for decoders of H.264; nothing else heeds it, and it is a pass over
  * all samples. */
 void sgav_plain_set_delay(const struct sgav_source *source, AVStream *stream);
-/* av_open.c: the demuxer on source->io, hardened. */
+/* av_open.c: what every demuxer is opened with: the one its container (NULL: MP4 or MOV) asks for,
+ * by force (fmt->iformat), no protocol, no second file. <0: no memory. */
+int sgav_demuxer_begin(AVFormatContext *fmt, AVIOContext *io,
+                       const struct sgav_container *container, AVDictionary **options);
+/* The demuxer on source->io, hardened. */
 enum sg_error sgav_demuxer_open(struct sgav_source *source, const struct sg_media_limits *limits,
                                 char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
 void sgav_demuxer_close(struct sgav_source *source);

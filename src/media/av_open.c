@@ -29,32 +29,41 @@ static int refuse_open(AVFormatContext *fmt, AVIOContext **io, const char *url, 
     return AVERROR(EPERM);
 }
 
+int sgav_demuxer_begin(AVFormatContext *fmt, AVIOContext *io,
+                       const struct sgav_container *container, AVDictionary **options)
+{
+    const char *demuxer = container ? container->demuxer : ISO_DEMUXER;
+    if (av_dict_set(options, "format_whitelist", demuxer, 0) < 0 ||
+        av_dict_set(options, "codec_whitelist", sgav_codec_whitelist(), 0) < 0 ||
+        av_dict_set(options, "protocol_whitelist", "", 0) < 0 ||
+        av_dict_set(options, "enable_drefs", "0", 0) < 0 ||
+        av_dict_set(options, "use_absolute_path", "0", 0) < 0 ||
+        av_dict_set(options, "ignore_chapters", "1", 0) < 0)
+        return AVERROR(ENOMEM);
+    fmt->pb = io;
+    fmt->io_open = refuse_open;
+    fmt->iformat = av_find_input_format(demuxer);
+    return 0;
+}
+
 enum sg_error sgav_demuxer_open(struct sgav_source *s, const struct sg_media_limits *limits,
                                 char why[SG_MEDIA_MESSAGE_MAX])
 {
     AVDictionary *options = NULL;
-    const char *demuxer = s->container ? s->container->demuxer : ISO_DEMUXER;
     enum sg_error err = sgav_reader_open(&s->reader, &s->io);
     if (err)
         return err;
     err = SG_ERR_NO_MEMORY;
     s->fmt = avformat_alloc_context();
-    if (!s->fmt || av_dict_set(&options, "format_whitelist", demuxer, 0) < 0 ||
-        av_dict_set(&options, "codec_whitelist", sgav_codec_whitelist(), 0) < 0 ||
-        av_dict_set(&options, "protocol_whitelist", "", 0) < 0 ||
-        av_dict_set(&options, "enable_drefs", "0", 0) < 0 ||
-        av_dict_set(&options, "use_absolute_path", "0", 0) < 0 ||
-        av_dict_set(&options, "ignore_chapters", "1", 0) < 0)
+    if (!s->fmt || sgav_demuxer_begin(s->fmt, s->io, s->container, &options) < 0)
         goto out;
     if (s->container &&
         av_dict_set_int(&options, "max_streams", (int64_t)limits->max_streams + 1, 0) < 0)
         goto out;
-    s->fmt->pb = s->io;
-    s->fmt->io_open = refuse_open;
     /* Packets as the sample tables give them: nothing parsed, nothing guessed. */
     if (!s->container)
         s->fmt->flags |= AVFMT_FLAG_NOPARSE | AVFMT_FLAG_NOFILLIN;
-    int r = avformat_open_input(&s->fmt, "", av_find_input_format(demuxer), &options);
+    int r = avformat_open_input(&s->fmt, "", s->fmt->iformat, &options);
     if (r == AVERROR(ENOMEM))
         err = sgav_fail(SG_ERR_TOO_LARGE, why,
                         "The file describes more streams or samples than can be held.");

@@ -145,6 +145,9 @@ enum sg_error xc_copy_packet(struct xc_input *in, const AVPacket *packet)
             "The file does not tell when its pictures are shown: they cannot be copied.");
     int64_t dts = packet->dts == AV_NOPTS_VALUE ? missing_dts(in, packet) : packet->dts - in->start;
     int64_t pts = packet->pts == AV_NOPTS_VALUE ? dts : packet->pts - in->start;
+    bool sound = in->stream->codecpar->codec_type == AVMEDIA_TYPE_AUDIO;
+    if (sound && in->copy_dts != INT64_MIN && dts < in->copy_dts + in->copy_step / 2)
+        return SG_OK; /* overlaps what there is */
     if (in->copy_dts != INT64_MIN && dts <= in->copy_dts)
         dts = in->copy_dts + 1;
     if (pts < dts)

@@ -45,6 +45,23 @@ struct xc_graph {
     unsigned threads;
 };
 
+/* A stream's times as av_transcode_clock.c has put them on one clock, in AV_TIME_BASE. */
+struct xc_clock {
+    bool known;
+    int64_t last, sure; /* decode time of the last; of the last that the file told */
+    int64_t step;       /* its duration */
+    int64_t shown_end, offset;
+    unsigned away; /* times of showing in a row that make no sense */
+};
+
+/* Packets read ahead of it; a ring. NULL: the format has one clock. */
+struct xc_window {
+    AVPacket **packets;
+    size_t head, n;
+    int64_t bytes, offset; /* offset: the latest that was found */
+    enum sg_error end;     /* of reading */
+};
+
 /* A stream of the source that an output is made of. */
 struct xc_input {
     struct xc *x;
@@ -52,6 +69,7 @@ struct xc_input {
     bool copied, decoded;
     AVCodecContext *decoder;
     int64_t start; /* stream units: where the presentation begins */
+    struct xc_clock clock;
     uint64_t packets, bad, frames;
     int64_t copy_dts, copy_step; /* last one given to outputs; INT64_MIN: none */
     int64_t copy_exact;          /* of av_rescale_delta */
@@ -149,7 +167,9 @@ struct xc {
     struct sgav_reader reader;
     AVIOContext *io;
     AVFormatContext *fmt;
-    bool iso;         /* MP4 and the like: edit lists say where the presentation begins */
+    struct xc_window window;
+    /* NULL: MP4 or MOV, whose edit lists say where the presentation begins */
+    const struct sgav_container *container;
     AVPacket **ahead; /* read to learn where the presentation begins */
     size_t n_ahead, at_ahead;
     struct xc_input *inputs; /* stream NULL: not used */
@@ -200,9 +220,16 @@ enum sg_error xc_input_use(struct xc *x, uint32_t stream, bool decode,
 enum sg_error xc_inputs_begin(struct xc *x) SG_NODISCARD;
 /* The next packet of an input. NOT_FOUND at the end. */
 enum sg_error xc_read(struct xc *x, AVPacket *packet) SG_NODISCARD;
+/* As the demuxer gives it, of any stream. */
+enum sg_error xc_read_raw(struct xc *x, AVPacket *packet) SG_NODISCARD;
 enum sg_error xc_input_packet(struct xc_input *in, AVPacket *packet) SG_NODISCARD;
 enum sg_error xc_input_end(struct xc_input *in) SG_NODISCARD;
 void xc_close(struct xc *x);
+
+/* av_transcode_clock.c: packets of any stream, with the times of used ones on one clock. */
+enum sg_error xc_clock_open(struct xc *x) SG_NODISCARD;
+enum sg_error xc_clock_read(struct xc *x, AVPacket *packet) SG_NODISCARD;
+void xc_clock_close(struct xc *x);
 
 /* av_transcode_picture.c: times and filters before the outputs part. */
 enum sg_error xc_picture(struct xc_input *in, AVFrame *frame) SG_NODISCARD;

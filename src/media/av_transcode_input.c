@@ -1,12 +1,12 @@
-/* The source: opened for libavformat to read whole, hardened as av_open.c does it (no name, no
- * protocol, no second file, listed demuxers and decoders only), and decoded within the limits. What
- * is damaged is passed over as long as most is not. */
+/* The source: opened for libavformat to read whole, hardened as av_open.c has it for all
+ * sources, and decoded within the limits. What is damaged is passed over as long as most is not. */
 #include <errno.h>
 #include <libavutil/cpu.h>
 #include <libavutil/opt.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "av_container.h"
 #include "av_transcode_core.h"
 
 enum {
@@ -20,16 +20,6 @@ enum {
     FPS_MOST = 240,
     BAD_MIN = 8, /* damaged packets before their share is looked at */
 };
-
-static const char DEMUXERS[] = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,ogg,wav,"
-                               "flac,mp3,aac,w64,aiff,asf";
-
-static int refuse_open(AVFormatContext *fmt, AVIOContext **io, const char *url, int flags,
-                       AVDictionary **options)
-{
-    (void)fmt, (void)io, (void)url, (void)flags, (void)options;
-    return AVERROR(EPERM);
-}
 
 static enum sg_error learn(struct xc *x)
 {
@@ -56,34 +46,30 @@ static enum sg_error learn(struct xc *x)
 enum sg_error xc_open(struct xc *x)
 {
     struct stat st;
+    struct iso_scan scan;
+    char why[SG_MEDIA_MESSAGE_MAX] = {0};
     AVDictionary *options = NULL;
     if (fstat(x->plan->fd, &st) < 0 || !S_ISREG(st.st_mode))
         return xc_fail(x, SG_ERR_INVALID, "The source is not a file.");
+    enum sg_error err = sgav_sniff(x->plan->fd, st.st_size, &scan, why);
+    if (err)
+        return xc_fail(x, err, "%s", why);
     x->reader = (struct sgav_reader){.fd = x->plan->fd, .size = st.st_size};
     if (sgav_reader_open(&x->reader, &x->io))
         return xc_fail(x, SG_ERR_NO_MEMORY, "There is not enough memory.");
     x->fmt = avformat_alloc_context();
-    if (!x->fmt || av_dict_set(&options, "format_whitelist", DEMUXERS, 0) < 0 ||
-        av_dict_set(&options, "codec_whitelist", sgav_codec_whitelist(), 0) < 0 ||
-        av_dict_set(&options, "protocol_whitelist", "", 0) < 0 ||
-        av_dict_set(&options, "enable_drefs", "0", 0) < 0 ||
-        av_dict_set(&options, "use_absolute_path", "0", 0) < 0 ||
-        av_dict_set(&options, "ignore_chapters", "1", 0) < 0) {
+    if (!x->fmt || sgav_demuxer_begin(x->fmt, x->io, scan.container, &options) < 0) {
         av_dict_free(&options);
         return xc_fail(x, SG_ERR_NO_MEMORY, "There is not enough memory.");
     }
-    x->fmt->pb = x->io;
-    x->fmt->io_open = refuse_open;
     x->fmt->probesize = PROBE_BYTES;
     x->fmt->max_analyze_duration = ANALYZE_US;
-    int r = avformat_open_input(&x->fmt, "", NULL, &options);
+    int r = avformat_open_input(&x->fmt, "", x->fmt->iformat, &options);
     av_dict_free(&options);
-    if (r == AVERROR(EINVAL) && !x->fmt)
-        return xc_fail(x, SG_ERR_UNSUPPORTED_MEDIA, "The file is of a kind that is not taken.");
     if (r < 0)
         return xc_fail_av(x, r, SG_ERR_UNPROCESSABLE, "The file is damaged");
-    x->iso = strstr(x->fmt->iformat->name, "mp4") != NULL;
-    enum sg_error err = learn(x);
+    x->container = scan.container;
+    err = learn(x);
     if (err)
         return err;
     x->inputs = calloc(x->fmt->nb_streams + 1, sizeof(*x->inputs));
@@ -130,7 +116,7 @@ enum sg_error xc_input_use(struct xc *x, uint32_t stream, bool decode, struct xc
     if (s->codecpar->codec_type == AVMEDIA_TYPE_VIDEO) {
         in->scale = scale_of(s);
         in->rate = rate_of(s);
-        in->by_order = strcmp(x->fmt->iformat->name, "avi") == 0;
+        in->by_order = x->container && x->container->no_shown_times;
     }
     *out = in;
     return SG_OK;
@@ -229,12 +215,11 @@ static enum sg_error find_start(struct xc *x, int64_t *out)
         err = xc_fail(x, SG_ERR_NO_MEMORY, "There is not enough memory.");
     while (!err && x->n_ahead < AHEAD_MAX && bytes < AHEAD_BYTES && !know_all(x, seen)) {
         AVPacket *p = av_packet_alloc();
-        int r = p ? av_read_frame(x->fmt, p) : AVERROR(ENOMEM);
-        if (r < 0) {
+        err = p ? xc_clock_read(x, p) : xc_fail(x, SG_ERR_NO_MEMORY, "There is not enough memory.");
+        if (err) {
             av_packet_free(&p);
-            if (r == AVERROR(ENOMEM))
-                err = xc_fail_av(x, r, SG_ERR_NO_MEMORY, "The file cannot be read");
-            break; /* the end, or damage: told when it is read for good */
+            err = err == SG_ERR_NOT_FOUND ? SG_OK : err; /* told when it is read for good */
+            break;
         }
         x->ahead[x->n_ahead++] = p;
         bytes += p->size;
@@ -253,7 +238,9 @@ static enum sg_error find_start(struct xc *x, int64_t *out)
 enum sg_error xc_inputs_begin(struct xc *x)
 {
     int64_t start = 0;
-    enum sg_error err = x->iso ? SG_OK : find_start(x, &start);
+    enum sg_error err = xc_clock_open(x);
+    if (!err && x->container)
+        err = find_start(x, &start);
     for (unsigned i = 0; i < x->n_inputs && !err; i++) {
         struct xc_input *in = &x->inputs[i];
         if (!in->stream) {
@@ -273,6 +260,16 @@ enum sg_error xc_inputs_begin(struct xc *x)
     return err;
 }
 
+enum sg_error xc_read_raw(struct xc *x, AVPacket *packet)
+{
+    int r = av_read_frame(x->fmt, packet);
+    if (r == AVERROR(ENOMEM))
+        return xc_fail_av(x, r, SG_ERR_NO_MEMORY, "The file cannot be read");
+    if (r == AVERROR(EIO))
+        return xc_fail(x, SG_ERR_IO, "The source cannot be read.");
+    return r < 0 ? SG_ERR_NOT_FOUND : SG_OK; /* its end, or damage past which nothing can be read */
+}
+
 enum sg_error xc_read(struct xc *x, AVPacket *packet)
 {
     for (;;) {
@@ -280,13 +277,9 @@ enum sg_error xc_read(struct xc *x, AVPacket *packet)
             av_packet_move_ref(packet, x->ahead[x->at_ahead]);
             av_packet_free(&x->ahead[x->at_ahead++]);
         } else {
-            int r = av_read_frame(x->fmt, packet);
-            if (r == AVERROR(ENOMEM))
-                return xc_fail_av(x, r, SG_ERR_NO_MEMORY, "The file cannot be read");
-            if (r == AVERROR(EIO))
-                return xc_fail(x, SG_ERR_IO, "The source cannot be read.");
-            if (r < 0)
-                return SG_ERR_NOT_FOUND; /* its end, or damage past which nothing can be read */
+            enum sg_error err = xc_clock_read(x, packet);
+            if (err)
+                return err;
         }
         if ((unsigned)packet->stream_index < x->n_inputs && x->inputs[packet->stream_index].stream)
             return SG_OK;
@@ -379,6 +372,7 @@ enum sg_error xc_input_end(struct xc_input *in)
 
 void xc_close(struct xc *x)
 {
+    xc_clock_close(x);
     for (size_t i = 0; i < x->n_ahead; i++)
         av_packet_free(&x->ahead[i]);
     free(x->ahead);

@@ -36,6 +36,8 @@ static const struct source {
      "a.mkv", "video/x-matroska", "matroska", "hevc", "flac", true, false},
     {PICTURE SOUND "-c:v mpeg4 -bf 2 -c:a libmp3lame", "a.avi", "video/x-msvideo", "avi", "mpeg4",
      "mp3", false, false},
+    {PICTURE X264, "a.avi", "video/x-msvideo", "avi", "h264", NULL, false, false},
+    {PICTURE X264 "-bf 0", "b.avi", "video/x-msvideo", "avi", "h264", NULL, true, false},
     {PICTURE SOUND X264 "-c:a aac", "a.ts", "video/mp2t", "mpegts", "h264", "aac", true, true},
     {PICTURE SOUND X264 "-c:a aac -mpegts_m2ts_mode 1", "a.m2ts", "video/mp2t", "mpegts", "h264",
      "aac", true, true},
