@@ -261,10 +261,10 @@ static void refusals_say_why(void **state)
         enum sg_error err;
         const char *word;
     } cases[] = {
-        {{.args = TALLER "-c:v cinepak", .name = "a.avi"}, SG_ERR_UNSUPPORTED_MEDIA, "cinepak"},
-        {{.args = PICTURE SOUND X264 "-c:a wmav2", .name = "a.mkv"},
+        {{.args = TALLER "-c:v zmbv", .name = "a.avi"}, SG_ERR_UNSUPPORTED_MEDIA, "zmbv"},
+        {{.args = PICTURE SOUND X264 "-c:a adpcm_yamaha", .name = "a.mkv"},
          SG_ERR_UNSUPPORTED_MEDIA,
-         "wmav2"},
+         "adpcm_yamaha"},
         {{.args = PICTURE "-c:v wmv2 -f asf", .name = "a.wmv"},
          SG_ERR_UNSUPPORTED_MEDIA,
          "Windows Media"},
