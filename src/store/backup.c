@@ -65,15 +65,20 @@ static enum sg_error copy_pages(struct sg_db_conn *c, void *arg)
 static enum sg_error list_files(struct sg_db_conn *c, int fd, struct sg_backup_result *r)
 {
     struct sg_stmt st;
-    static const char sql[] = "SELECT id, size_bytes, lower(hex(sha256)) FROM assets"
-                              " WHERE status = 3 ORDER BY id";
+    /* Sources that are in their place, also those that wait for their first rendition; renditions,
+     * which no checksum is kept of: they can be made again. */
+    static const char sql[] =
+        "SELECT id, size_bytes, lower(hex(sha256)) FROM assets WHERE status = 3 OR (status = 2 AND"
+        " EXISTS(SELECT 1 FROM asset_indexes WHERE asset_seq = seq))"
+        " UNION ALL SELECT id, size_bytes, '' FROM renditions WHERE state = 1 ORDER BY 1";
     sg_stmt_open_text(&st, c, sql, sizeof(sql) - 1);
     while (sg_stmt_row(&st)) {
         char line[192];
         uint64_t size = sg_stmt_u64(&st, 1);
-        int n =
-            snprintf(line, sizeof(line), "{\"id\":\"%s\",\"size\":%" PRIu64 ",\"sha256\":\"%s\"}\n",
-                     sg_stmt_text(&st, 0), size, sg_stmt_text(&st, 2));
+        const char *sha = sg_stmt_text(&st, 2);
+        int n = snprintf(line, sizeof(line), "{\"id\":\"%s\",\"size\":%" PRIu64 "%s%s%s}\n",
+                         sg_stmt_text(&st, 0), size, sha[0] ? ",\"sha256\":\"" : "", sha,
+                         sha[0] ? "\"" : "");
         if (n < 0 || (size_t)n >= sizeof(line))
             st.err = SG_ERR_IO;
         else

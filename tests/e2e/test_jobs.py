@@ -234,6 +234,20 @@ class Queue(support.DaemonCase):
             rows = {row["id"]: row for row in map(json.loads, file)}
         self.assertEqual(rows[asset["id"]], {"id": asset["id"], "size": asset["size"], "sha256": asset["sha256"]})
 
+    def test_backup_lists_what_was_made(self):
+        """Every file of an asset, the renditions that were made of it included."""
+        tone = support.made("tone.wav", lambda path: support.ffmpeg("-f", "lavfi", "-i", "sine=duration=3", "-f", "wav", path))
+        asset = self.uploaded(tone)
+        eventually(lambda: self.admin.get(f"/api/v1/assets/{asset['id']}").json()["status"] == "ready", 60, "the rendition")
+        name = ended(self.admin, make(self.admin, "backup"))["result"]["name"]
+        with open(os.path.join(self.daemon.data, "backups", name + ".files"), encoding="ascii") as file:
+            listed = {row["id"]: row["size"] for row in map(json.loads, file)}
+        folder = os.path.join(self.daemon.data, "assets")
+        there = {name: os.path.getsize(os.path.join(folder, shard, name, "source"))
+                 for shard in os.listdir(folder) for name in os.listdir(os.path.join(folder, shard))}
+        self.assertGreaterEqual(len(there), 2)
+        self.assertEqual(listed, there)
+
     def test_expire_removes_old_jobs(self):
         old = make(self.admin, "gc")
         ended(self.admin, old)
