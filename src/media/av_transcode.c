@@ -134,7 +134,8 @@ static enum sg_error use_streams(struct xc *x, struct xc_output *o)
     for (uint32_t i = 0; i < plan->n_audios; i++)
         good = good && stream_is(x, plan->audios[i].stream, AVMEDIA_TYPE_AUDIO);
     if (!good)
-        return xc_fail(x, SG_ERR_INVALID, "The plan does not fit the tracks of the file.");
+        return xc_fail(x, SG_ERR_UNPROCESSABLE,
+                       "The file does not show the tracks that it showed before.");
     if (plan->video != SG_TRANSCODE_VIDEO_NONE) {
         bool decode = plan->video == SG_TRANSCODE_VIDEO_H264;
         err = xc_input_use(x, plan->video_stream, decode, &o->video);
