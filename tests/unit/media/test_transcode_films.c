@@ -229,7 +229,7 @@ static void what_is_no_film_is_refused(void **state)
     struct sg_transcode_output *o = transcode_add(&run, 212, 120);
     o->video_stream = 7;
     transcode_go(&run);
-    assert_int_equal(run.err, SG_ERR_INVALID);
+    assert_int_equal(run.err, SG_ERR_UNPROCESSABLE);
     o->video_stream = 1; /* sound */
     transcode_go(&run);
     assert_int_equal(run.err, SG_ERR_INVALID);
