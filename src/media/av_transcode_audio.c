@@ -7,7 +7,7 @@
 
 #include "av_transcode_core.h"
 
-enum { TOLERANCE_MS = 12, SILENCE = 4096, RATE_DEFAULT = 48000 };
+enum { TOLERANCE_MS = 12, SILENCE = 4096, RATE_DEFAULT = 48000, GAP_MAX_S = 3600 };
 
 static int rate_of(int wanted)
 {
@@ -202,6 +202,11 @@ static enum sg_error align(struct xc_sound *s, const AVFrame *frame, int *skip)
     if ((at > here ? at : here) / rate > (int64_t)longest_s + 1)
         return xc_fail(s->input->x, SG_ERR_TOO_LARGE, "The audio lasts longer than %llu s.",
                        (unsigned long long)longest_s);
+    /* Hours of silence cost as much as hours of sound, and a few damaged bytes ask for them. */
+    if (off / rate > GAP_MAX_S)
+        return xc_fail(s->input->x, SG_ERR_UNPROCESSABLE,
+                       "The audio has a gap of %lld s; at most %d s are filled.",
+                       (long long)(off / rate), GAP_MAX_S);
     if (off > tolerance) {
         enum sg_error err = s->swr ? convert(s, NULL, -1) : SG_OK;
         swr_free(&s->swr);

@@ -232,7 +232,7 @@ static void what_is_no_film_is_refused(void **state)
     assert_int_equal(run.err, SG_ERR_UNPROCESSABLE);
     o->video_stream = 1; /* sound */
     transcode_go(&run);
-    assert_int_equal(run.err, SG_ERR_INVALID);
+    assert_int_equal(run.err, SG_ERR_UNPROCESSABLE);
     o->video_stream = 0;
     o->width = 213;
     transcode_go(&run);
