@@ -323,6 +323,7 @@ static void finish(struct sg_job_run *run, enum sg_error err)
     pthread_mutex_lock(&j->lock);
     char *progress = run->progress;
     run->progress = NULL;
+    run->progress_new = false; /* or the keeper would look for it */
     pthread_mutex_unlock(&j->lock);
     struct ending e = {.end = {.id = run->job->f.id,
                                .lease = run->job->f.lease,

@@ -289,6 +289,23 @@ static void tune_malloc(void)
     mallopt(M_TRIM_THRESHOLD, 64 << 20);
 }
 
+#ifdef __SANITIZE_THREAD__
+/* FFmpeg's libraries and x264 are built without TSan, so it does not see how their threads and
+ * counts of references keep apart what they free and copy. Not in a file: this process has no
+ * environment and opens nothing, so it cannot name functions either; ours are looked at as ever. */
+const char *__tsan_default_suppressions(void);
+const char *__tsan_default_suppressions(void)
+{
+    return "called_from_lib:libavutil.so\n"
+           "called_from_lib:libavcodec.so\n"
+           "called_from_lib:libavformat.so\n"
+           "called_from_lib:libavfilter.so\n"
+           "called_from_lib:libswscale.so\n"
+           "called_from_lib:libswresample.so\n"
+           "called_from_lib:libx264.so\n";
+}
+#endif
+
 int sg_media_worker_main(void)
 {
     tune_malloc();

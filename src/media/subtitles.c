@@ -48,8 +48,12 @@ static void wait_for(const struct asking *a, struct wait *w)
     for (;;) {
         if (poll(fds, 2, -1) < 0 && errno != EINTR)
             break;
-        if (fds[0].revents)
+        if (fds[0].revents) {
+            uint64_t n;
+            (void)!read(w->done_fd, &n,
+                        sizeof(n)); /* what came before the write is seen after it */
             return;
+        }
         if (fds[1].revents)
             break;
     }
