@@ -2,6 +2,7 @@
  * lets both write. */
 #include "cli.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,8 +33,23 @@ int cli_check_config(const struct options *o)
     return 0;
 }
 
+enum access { READ, CHANGE, CREATE };
+
+/* What is made where nothing was expected would hide a mistyped path. */
+static enum sg_error check_store(const char *dir, const char *path, enum access access)
+{
+    if (faccessat(AT_FDCWD, path, F_OK, AT_EACCESS) == 0)
+        return SG_OK;
+    if (access == CREATE) {
+        fprintf(stderr, "streamgate: there was no data in %s, it is new\n", dir);
+        return SG_OK;
+    }
+    fprintf(stderr, "streamgate: there is no streamgate.db in %s\n", dir);
+    return SG_ERR_NOT_FOUND;
+}
+
 /* Runs fn in a transaction of the data directory's database. */
-static enum sg_error with_db(const struct options *o, bool write,
+static enum sg_error with_db(const struct options *o, enum access access,
                              enum sg_error (*fn)(struct sg_db_conn *, void *), void *arg)
 {
     struct sg_config *config = NULL;
@@ -48,11 +64,13 @@ static enum sg_error with_db(const struct options *o, bool write,
     if (n < 0 || (size_t)n >= sizeof path)
         err = SG_ERR_CONFIG;
     if (err == SG_OK)
+        err = check_store(dir, path, access);
+    if (err == SG_OK)
         err = sg_fs_open_root(dir, &dirfd);
     if (err == SG_OK)
         err = sg_db_open(&(struct sg_db_params){.path = path, .readers = 1}, &db);
     if (err == SG_OK)
-        err = write ? sg_db_write(db, fn, arg) : sg_db_read(db, fn, arg);
+        err = access != READ ? sg_db_write(db, fn, arg) : sg_db_read(db, fn, arg);
     sg_db_close(&db);
     if (dirfd >= 0)
         close(dirfd);
@@ -143,7 +161,7 @@ static int key_create(const struct options *o)
         fprintf(stderr, "streamgate: the name %s\n", rule);
         return 2;
     }
-    enum sg_error err = with_db(o, true, create_key, &j);
+    enum sg_error err = with_db(o, CREATE, create_key, &j);
     if (err == SG_ERR_EXISTS) {
         fprintf(stderr, "streamgate: the user already has a key named %s\n", o->name);
         return 1;
@@ -161,7 +179,7 @@ static int key_list(const struct options *o)
 {
     printf("%-26s  %-8s  %-16s  %-16s  %-10s  %s\n", "ID", "ROLE", "USER", "NAME", "PREFIX",
            "STATE");
-    enum sg_error err = with_db(o, false, list_keys, NULL);
+    enum sg_error err = with_db(o, READ, list_keys, NULL);
     return err == SG_OK ? 0 : complain("key list", err);
 }
 
@@ -172,7 +190,7 @@ static int key_revoke(const struct options *o)
         return 2;
     }
     struct key_job j = {.id = o->words[2]};
-    enum sg_error err = with_db(o, true, revoke_key, &j);
+    enum sg_error err = with_db(o, CHANGE, revoke_key, &j);
     if (err != SG_OK)
         return complain("key revoke", err);
     printf("revoked %s\n", j.id);
@@ -232,7 +250,7 @@ int cli_audit(const struct options *o)
     const char *verb = o->n_words > 1 ? o->words[1] : "";
     struct audit_job j = {0};
     if (strcmp(verb, "export") == 0) {
-        enum sg_error err = with_db(o, false, export_all, &j);
+        enum sg_error err = with_db(o, READ, export_all, &j);
         sg_text_free(&j.text);
         return err == SG_OK ? 0 : complain("audit export", err);
     }
@@ -240,7 +258,7 @@ int cli_audit(const struct options *o)
         fputs("usage: streamgate audit verify|export\n", stderr);
         return 2;
     }
-    enum sg_error err = with_db(o, false, verify_audit, &j);
+    enum sg_error err = with_db(o, READ, verify_audit, &j);
     if (err != SG_OK)
         return complain("audit verify", err);
     if (j.bad != 0) {

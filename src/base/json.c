@@ -36,6 +36,24 @@ static bool is_too_deep(const char *text, size_t len)
     return false;
 }
 
+/* jansson's own words quote the input: only the rule and the position are told. */
+static const char *broken_rule(const json_error_t *error)
+{
+    switch (json_error_code(error)) {
+    case json_error_duplicate_key:
+        return "a member given twice";
+    case json_error_null_character:
+    case json_error_null_byte_in_key:
+        return "a NUL character";
+    case json_error_invalid_utf8:
+        return "invalid UTF-8";
+    case json_error_numeric_overflow:
+        return "a number out of range";
+    default:
+        return "not valid JSON";
+    }
+}
+
 enum sg_error sg_json_parse(const char *text, size_t len, json_t **out, char why[128])
 {
     if (is_too_deep(text, len)) {
@@ -47,9 +65,9 @@ enum sg_error sg_json_parse(const char *text, size_t len, json_t **out, char why
     json_t *value = json_loadb(text, len, JSON_REJECT_DUPLICATES, &error);
     if (value == NULL) {
         bool memory = json_error_code(&error) == json_error_out_of_memory;
-        /* jansson's own words quote the input: only the position is told. */
         if (why != NULL)
-            snprintf(why, 128, "not valid JSON at line %d, column %d", error.line, error.column);
+            snprintf(why, 128, "%s at line %d, column %d", broken_rule(&error), error.line,
+                     error.column);
         return memory ? SG_ERR_NO_MEMORY : SG_ERR_INVALID;
     }
     *out = value;

@@ -9,6 +9,7 @@
 
 #include "streamgate/base/json.h"
 #include "streamgate/base/str.h"
+#include "streamgate/http/digest_field.h"
 
 #define HOST_MAX 255
 
@@ -48,6 +49,34 @@ const char *sg_request_header(const struct sg_request *req, const char *name)
             return req->headers[i].value;
     }
     return NULL;
+}
+
+enum sg_error sg_request_header_list(struct sg_request *req, const char *name, const char **out)
+{
+    const char *all = NULL;
+    for (unsigned i = 0; i < req->n_headers; i++) {
+        if (!sg_str_ieq(req->headers[i].name, name))
+            continue;
+        const char *value = req->headers[i].value;
+        all = all ? sg_arena_printf(req->arena, "%s, %s", all, value) : value;
+        if (!all)
+            return SG_ERR_NO_MEMORY;
+    }
+    *out = all;
+    return SG_OK;
+}
+
+enum sg_error sg_request_content_digest(struct sg_request *req, bool *present,
+                                        uint8_t sha256[SG_SHA256_LEN])
+{
+    const char *value;
+    enum sg_error err = sg_request_header_list(req, "content-digest", &value);
+    if (err == SG_OK)
+        err = sg_content_digest_parse(value, present, sha256);
+    if (err == SG_ERR_INVALID)
+        return sg_request_fail(req, err, "Content-Digest",
+                               "must be an RFC 9530 dictionary such as sha-256=:<base64>:");
+    return err;
 }
 
 const char *sg_request_param(const struct sg_request *req, const char *name)
@@ -186,7 +215,7 @@ enum sg_error sg_request_json(struct sg_request *req, bool allow_empty, json_t *
     char why[128] = "";
     enum sg_error err = sg_json_parse(req->body, req->body_len, &value, why);
     if (err == SG_ERR_INVALID)
-        return sg_request_fail(req, err, NULL, "the body must be valid JSON: %s", why);
+        return sg_request_fail(req, err, NULL, "the body must be strict JSON; there is %s", why);
     if (err != SG_OK)
         return err;
     if (!json_is_object(value)) {

@@ -16,7 +16,6 @@
 #include "streamgate/base/hasher.h"
 #include "streamgate/base/metrics.h"
 #include "streamgate/base/str.h"
-#include "streamgate/http/digest_field.h"
 
 #include "upload_chunked.h"
 #include "upload_counts.h"
@@ -211,10 +210,9 @@ enum sg_error chunk_begin(struct sg_request *req)
         return sg_request_fail(req, SG_ERR_INVALID, "n", "must be the number of a chunk, from 0");
     bool has_digest;
     uint8_t digest[SG_SHA256_LEN];
-    if (sg_content_digest_parse(sg_request_header(req, "content-digest"), &has_digest, digest) !=
-        SG_OK)
-        return sg_request_fail(req, SG_ERR_INVALID, "Content-Digest",
-                               "must be an RFC 9530 dictionary such as sha-256=:<base64>:");
+    enum sg_error err = sg_request_content_digest(req, &has_digest, digest);
+    if (err != SG_OK)
+        return err;
     if (!req->may_block)
         return SG_ERR_WOULD_BLOCK;
 
@@ -229,7 +227,7 @@ enum sg_error chunk_begin(struct sg_request *req)
     req->state = p;
     req->state_free = chunk_free;
     struct sg_sha256 *sha = NULL;
-    enum sg_error err = sg_hasher_create(req->svc->hashing, &sha, &p->hasher);
+    err = sg_hasher_create(req->svc->hashing, &sha, &p->hasher);
     return err != SG_OK ? err : prepare(req, p);
 }
 

@@ -16,7 +16,6 @@
 #include "streamgate/base/log.h"
 #include "streamgate/base/metrics.h"
 #include "streamgate/base/validate.h"
-#include "streamgate/http/digest_field.h"
 #include "streamgate/http/multipart.h"
 
 #include "upload_form.h"
@@ -72,16 +71,15 @@ enum sg_error ingest_begin(struct sg_request *req, enum upload_count_kind kind, 
 {
     bool has_digest;
     uint8_t digest[SG_SHA256_LEN];
-    if (sg_content_digest_parse(sg_request_header(req, "content-digest"), &has_digest, digest) !=
-        SG_OK)
-        return sg_request_fail(req, SG_ERR_INVALID, "Content-Digest",
-                               "must be an RFC 9530 dictionary such as sha-256=:<base64>:");
+    enum sg_error err = sg_request_content_digest(req, &has_digest, digest);
+    if (err != SG_OK)
+        return err;
     if (req->has_content_length && req->content_length == 0)
         return sg_request_fail(req, SG_ERR_INVALID, "body", "must not be empty");
     if (!req->may_block)
         return SG_ERR_WOULD_BLOCK;
     uint64_t announced = req->has_content_length ? req->content_length : 0;
-    enum sg_error err = upload_quota_check(req, announced, true);
+    err = upload_quota_check(req, announced, true);
     if (err != SG_OK)
         return err;
 

@@ -104,23 +104,6 @@ static enum sg_error read_framing(struct sg_exchange *x)
     return SG_OK;
 }
 
-/* All lines of a list header as one value, in order (RFC 9110 5.3): a proxy may add its own line
- * below one that the client made up. NULL when memory is short. */
-static const char *joined(const struct sg_request *req, struct sg_arena *arena, const char *name)
-{
-    const char *all = NULL;
-    for (unsigned i = 0; i < req->n_headers; i++) {
-        if (sg_str_ieq(req->headers[i].name, name)) {
-            const char *value = req->headers[i].value;
-            all = all ? sg_arena_printf(arena, "%s, %s", all, value) : value;
-            if (!all) {
-                return NULL;
-            }
-        }
-    }
-    return all;
-}
-
 /* What the nearest proxy said: the last element. */
 static bool last_is(const char *list, const char *word)
 {
@@ -138,12 +121,16 @@ static enum sg_error find_client(struct sg_exchange *x)
     if (!forwarded || !trusted || !sg_cidr_list_contains(trusted, &req->peer)) {
         return SG_OK;
     }
-    const char *path = joined(req, req->arena, "x-forwarded-for");
-    if (x->known[KNOWN_FORWARDED_FOR] && !path) {
-        return SG_ERR_NO_MEMORY; /* never taken for the proxy itself */
+    /* A proxy may add its own line below one that the client made up. */
+    const char *path, *proto;
+    enum sg_error err = sg_request_header_list(req, "x-forwarded-for", &path);
+    if (err == SG_OK) {
+        err = sg_request_header_list(req, "x-forwarded-proto", &proto);
+    }
+    if (err != SG_OK) {
+        return err; /* never taken for the proxy itself */
     }
     req->client = sg_address_client(&req->peer, path, trusted);
-    const char *proto = joined(req, req->arena, "x-forwarded-proto");
     req->secure = proto && last_is(proto, "https");
     return SG_OK;
 }
@@ -390,15 +377,10 @@ enum sg_error sg_step_identify(struct sg_exchange *x)
 
 /* ---- size ---- */
 
-static bool is_json_type(const char *type, enum sg_method method)
+static bool is_json_type(const char *type)
 {
     static const char json[] = "application/json";
-    static const char merge[] = "application/merge-patch+json";
-    size_t n = strcspn(type, "; \t");
-    if (n == sizeof(json) - 1 && sg_str_istarts(type, json)) {
-        return true;
-    }
-    return method == SG_PATCH && n == sizeof(merge) - 1 && sg_str_istarts(type, merge);
+    return strcspn(type, "; \t") == sizeof(json) - 1 && sg_str_istarts(type, json);
 }
 
 static uint64_t body_bound(const struct sg_exchange *x)
@@ -413,9 +395,28 @@ static uint64_t body_bound(const struct sg_exchange *x)
     }
 }
 
+/* Content that is not what it will be taken for: packed (RFC 9110 8.4), or a piece of a whole that
+ * this server would take for the whole (RFC 9110 9.3.4; what curl -C sends). */
+static enum sg_error check_coding(struct sg_request *req)
+{
+    const char *coding = sg_request_header(req, "content-encoding");
+    if (coding && !sg_str_ieq(coding, "identity")) {
+        enum sg_error err = sg_request_answer_header(req, "Accept-Encoding", "identity");
+        return err != SG_OK ? err
+                            : sg_request_fail(req, SG_ERR_UNSUPPORTED_MEDIA, "Content-Encoding",
+                                              "must be identity: the content is taken as it comes");
+    }
+    if (sg_request_header(req, "content-range")) {
+        return sg_request_fail(req, SG_ERR_INVALID, "Content-Range",
+                               "must not be sent: parts of a file go by chunks or tus");
+    }
+    return SG_OK;
+}
+
 enum sg_error sg_step_size(struct sg_exchange *x)
 {
     struct sg_request *req = &x->req;
+    enum sg_error err;
     x->body_bound = body_bound(x);
     if (req->content_length > x->body_bound) {
         return sg_request_fail(req, SG_ERR_TOO_LARGE, NULL,
@@ -424,11 +425,13 @@ enum sg_error sg_step_size(struct sg_exchange *x)
     }
     if (req->route->body == SG_BODY_JSON && x->wants_body) {
         const char *type = x->known[KNOWN_CONTENT_TYPE];
-        if (!type || !is_json_type(type, req->method)) {
-            return sg_request_fail(
-                req, SG_ERR_UNSUPPORTED_MEDIA, NULL, "The Content-Type must be application/json%s",
-                req->method == SG_PATCH ? " or application/merge-patch+json" : "");
+        if (!type || !is_json_type(type)) {
+            return sg_request_fail(req, SG_ERR_UNSUPPORTED_MEDIA, NULL,
+                                   "The Content-Type must be application/json");
         }
+    }
+    if (x->wants_body && (err = check_coding(req)) != SG_OK) {
+        return err;
     }
     bool upload = req->route->body == SG_BODY_STREAM;
     if (upload && atomic_load_explicit(&req->svc->draining, memory_order_acquire)) {

@@ -61,7 +61,7 @@ class Client:
             if isinstance(body, (dict, list)):
                 body = json.dumps(body)
                 sent.setdefault("Content-Type",
-                                "application/merge-patch+json" if method == "PATCH" else "application/json")
+                                "application/json")
             connection.request(method, path, body=body, headers=sent)
             answer = connection.getresponse()
             return Response(answer.status, answer.headers, answer.read())

@@ -1,6 +1,9 @@
 """Who may do what: roles on every row, keys, playback tokens; and that no secret is ever written down."""
 import json
+import os
 import re
+import shutil
+import subprocess
 import time
 
 import support
@@ -131,6 +134,19 @@ class Identity(support.DaemonCase):
         self.assertNotEqual(self.daemon.cli("key", "revoke", "01ARZ3NDEKTSV4RRFFQ69G5FAV", check=False).returncode, 0)
         for bad in (["--role", "god", "--name", "x"], ["--role", "viewer"], ["--role", "viewer", "--name", "a\nb"]):
             self.assertNotEqual(self.daemon.cli("key", "create", *bad, check=False).returncode, 0)
+
+    def test_a_mistyped_data_directory_is_no_empty_one(self):
+        missing = os.path.join(self.daemon.dir, "mistyped")
+        for command in (["key", "list"], ["key", "revoke", "01ARZ3NDEKTSV4RRFFQ69G5FAV"], ["audit", "verify"], ["audit", "export"]):
+            result = subprocess.run([support.BIN, *command, "--data-dir", missing], capture_output=True, text=True)
+            self.assertEqual(result.returncode, 1, command)
+            self.assertIn(missing, result.stderr)
+            self.assertFalse(os.path.exists(missing), command)
+        made = subprocess.run([support.BIN, "key", "create", "--role", "viewer", "--name", "x", "--data-dir", missing],
+                              capture_output=True, text=True)
+        self.assertEqual(made.returncode, 0, made.stderr)
+        self.assertIn(f"there was no data in {missing}", made.stderr)
+        shutil.rmtree(missing)
 
     def test_malformed_authorization(self):
         for value in ("Bearer", "Bearer ", "Basic YTpi", "Bearer a b", "Bearer " + "x" * 8000, "bearer sgk_"):

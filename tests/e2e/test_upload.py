@@ -90,11 +90,32 @@ class Upload(support.DaemonCase):
         self.assertProblem(refused, 400, "digest-mismatch")
         malformed = self.admin.upload(path, headers={"Content-Digest": "sha-256=:no base64:"})
         self.assertProblem(malformed, 400)
+        # Several lines are one dictionary, and of two sha-256 the last counts (RFC 8941 3.2).
+        for first, second in ((right, wrong), (None, wrong)):
+            first = f"Content-Digest: sha-256=:{first}:" if first else "Content-Digest: sha-512=:AAAA:"
+            head, body = self.curl("-T", path, "-H", first, "-H", f"Content-Digest: sha-256=:{second}:", self.url("/api/v1/upload/"))
+            self.assertRegex(head, r"HTTP/1.1 400 ", body)
         self.assertEqual(self.daemon.files("assets"), before)
         self.assertNothingStaged()
         self.assertEqual(len(self.daemon.ready_assets()), count)
         taken = self.admin.upload(path, headers={"Content-Digest": f"sha-512=:AAAA:, sha-256=:{right}:"})
         self.assertEqual(taken.status, 201, taken.body)
+
+    def test_a_piece_or_a_pack_is_no_file(self):
+        """What `curl -C` sends is the tail of a file, and what is packed is not the film."""
+        path = clip("short")
+        before = self.daemon.files("assets")
+        head, body = self.curl("-C", "1000", "-T", path, self.url("/api/v1/upload/"))
+        self.assertRegex(head, r"HTTP/1.1 400 ", body)
+        self.assertEqual(json.loads(body)["field"], "Content-Range")
+        head, body = self.curl("-T", path, "-H", "Content-Encoding: gzip", self.url("/api/v1/upload/"))
+        self.assertRegex(head, r"HTTP/1.1 415 ", body)
+        self.assertRegex(head.lower(), r"accept-encoding: identity\r?\n")
+        self.assertEqual(json.loads(body)["field"], "Content-Encoding")
+        self.assertEqual(self.daemon.files("assets"), before)
+        self.assertNothingStaged()
+        head, body = self.curl("-T", path, "-H", "Content-Encoding: identity", self.url("/api/v1/upload/"))
+        self.check_asset(head, body, path)
 
     def expect(self, headers, path="/api/v1/upload/x.mp4"):
         """The first response to a request that waits for 100 Continue and never sends its body."""

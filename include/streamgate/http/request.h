@@ -19,6 +19,7 @@
 #include "streamgate/base/arena.h"
 #include "streamgate/base/buf.h"
 #include "streamgate/base/clock.h"
+#include "streamgate/base/crypto.h"
 #include "streamgate/http/services.h"
 #include "streamgate/layers/trace.h"
 
@@ -83,6 +84,10 @@ struct sg_request {
 
 /* Case-insensitive; NULL when absent. First of several (rows that must be single are checked by the guard). */
 const char *sg_request_header(const struct sg_request *req, const char *name);
+/* All lines of a list header as one value, in order (RFC 9110 5.3). In the arena when there are several; NULL when there is none. */
+enum sg_error sg_request_header_list(struct sg_request *req, const char *name, const char **out) SG_NODISCARD;
+/* The sha-256 of Content-Digest (RFC 9530), of all its lines. INVALID with fail set when malformed. */
+enum sg_error sg_request_content_digest(struct sg_request *req, bool *present, uint8_t sha256[SG_SHA256_LEN]) SG_NODISCARD;
 const char *sg_request_param(const struct sg_request *req, const char *name); /* path parameter; NULL when the pattern has none of that name */
 /* Decoded query parameter in the arena, NULL when absent. INVALID (with fail set): repeated, bad escape, NUL, bad UTF-8. */
 enum sg_error sg_request_query(struct sg_request *req, const char *name, const char **out) SG_NODISCARD;

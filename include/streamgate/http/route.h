@@ -12,7 +12,7 @@
 
 enum sg_body_kind {
     SG_BODY_NONE,     /* a body is refused (413) unless empty */
-    SG_BODY_JSON,     /* collected up to server.max_json_bytes; Content-Type application/json (or merge-patch+json for PATCH) required when there is one */
+    SG_BODY_JSON,     /* collected up to server.max_json_bytes; Content-Type application/json required when there is one */
     SG_BODY_STREAM    /* handed over as it comes: body_begin, body_data, then handle */
 };
 enum sg_route_cache {
