@@ -3,7 +3,10 @@
 #include "streamgate/base/language.h"
 
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
+
+#include "streamgate/base/str.h"
 
 enum part { LANGUAGE, EXTLANG, SCRIPT, REGION, VARIANT, EXTENSION, PRIVATE };
 
@@ -122,4 +125,47 @@ enum sg_error sg_language_parse(const char *s, size_t len, char out[SG_LANGUAGE_
         return SG_ERR_INVALID;
     memcpy(out, text, len + 1);
     return SG_OK;
+}
+
+/* ISO 639-2 codes, terminological and bibliographic, each followed by the ISO 639-1 code of its
+ * language; sorted. */
+enum { LONG = 3, SHORT = 2 };
+static const char shorter[][LONG + SHORT + 1] = {
+    "aaraa", "abkab", "afraf", "akaak", "albsq", "amham", "araar", "argan", "armhy", "asmas",
+    "avaav", "aveae", "aymay", "azeaz", "bakba", "bambm", "baqeu", "belbe", "benbn", "bihbh",
+    "bisbi", "bodbo", "bosbs", "brebr", "bulbg", "burmy", "catca", "cescs", "chach", "chece",
+    "chizh", "chucu", "chvcv", "corkw", "cosco", "crecr", "cymcy", "czecs", "danda", "deude",
+    "divdv", "dutnl", "dzodz", "ellel", "engen", "epoeo", "estet", "euseu", "eweee", "faofo",
+    "fasfa", "fijfj", "finfi", "frafr", "frefr", "fryfy", "fulff", "geoka", "gerde", "glagd",
+    "glega", "glggl", "glvgv", "greel", "grngn", "gujgu", "hatht", "hauha", "hebhe", "herhz",
+    "hinhi", "hmoho", "hrvhr", "hunhu", "hyehy", "iboig", "iceis", "idoio", "iiiii", "ikuiu",
+    "ileie", "inaia", "indid", "ipkik", "islis", "itait", "javjv", "jpnja", "kalkl", "kankn",
+    "kasks", "katka", "kaukr", "kazkk", "khmkm", "kikki", "kinrw", "kirky", "komkv", "konkg",
+    "korko", "kuakj", "kurku", "laolo", "latla", "lavlv", "limli", "linln", "litlt", "ltzlb",
+    "lublu", "luglg", "macmk", "mahmh", "malml", "maomi", "marmr", "mayms", "mkdmk", "mlgmg",
+    "mltmt", "monmn", "mrimi", "msams", "myamy", "nauna", "navnv", "nblnr", "ndend", "ndong",
+    "nepne", "nldnl", "nnonn", "nobnb", "norno", "nyany", "ocioc", "ojioj", "orior", "ormom",
+    "ossos", "panpa", "perfa", "plipi", "polpl", "porpt", "pusps", "quequ", "rohrm", "ronro",
+    "rumro", "runrn", "rusru", "sagsg", "sansa", "sinsi", "slksk", "slosk", "slvsl", "smese",
+    "smosm", "snasn", "sndsd", "somso", "sotst", "spaes", "sqisq", "srdsc", "srpsr", "sswss",
+    "sunsu", "swasw", "swesv", "tahty", "tamta", "tattt", "telte", "tgktg", "tgltl", "thath",
+    "tibbo", "tirti", "tonto", "tsntn", "tsots", "tuktk", "turtr", "twitw", "uigug", "ukruk",
+    "urdur", "uzbuz", "venve", "vievi", "volvo", "welcy", "wlnwa", "wolwo", "xhoxh", "yidyi",
+    "yoryo", "zhaza", "zhozh", "zulzu"};
+
+static int compare_long(const void *key, const void *row)
+{
+    return memcmp(key, row, LONG);
+}
+
+void sg_language_shorten(char tag[SG_LANGUAGE_SIZE])
+{
+    if (strcspn(tag, "-") != LONG)
+        return;
+    const char *row =
+        bsearch(tag, shorter, SG_ARRAY_LEN(shorter), sizeof(shorter[0]), compare_long);
+    if (!row)
+        return;
+    memcpy(tag, row + LONG, SHORT);
+    memmove(tag + SHORT, tag + LONG, strlen(tag + LONG) + 1);
 }

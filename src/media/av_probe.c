@@ -6,36 +6,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "streamgate/base/language.h"
 #include "streamgate/base/str.h"
 
 #include "av_container.h"
 #include "av_describe.h"
 
-/* RFC 5646 2.2.1 wants the two-letter code where there is one; MP4 stores ISO 639-2/T. */
-static const struct {
-    char three[4], two[3];
-} languages[] = {
-    {"ara", "ar"}, {"bul", "bg"}, {"cat", "ca"}, {"ces", "cs"}, {"dan", "da"}, {"deu", "de"},
-    {"ell", "el"}, {"eng", "en"}, {"est", "et"}, {"fas", "fa"}, {"fin", "fi"}, {"fra", "fr"},
-    {"heb", "he"}, {"hin", "hi"}, {"hrv", "hr"}, {"hun", "hu"}, {"ind", "id"}, {"ita", "it"},
-    {"jpn", "ja"}, {"kor", "ko"}, {"lav", "lv"}, {"lit", "lt"}, {"msa", "ms"}, {"nld", "nl"},
-    {"nor", "no"}, {"pol", "pl"}, {"por", "pt"}, {"ron", "ro"}, {"rus", "ru"}, {"slk", "sk"},
-    {"slv", "sl"}, {"spa", "es"}, {"srp", "sr"}, {"swe", "sv"}, {"tha", "th"}, {"tur", "tr"},
-    {"ukr", "uk"}, {"vie", "vi"}, {"zho", "zh"},
-};
-
+/* A tag with more subtags than there is room for is told by its language alone. */
 static void fill_language(const AVStream *stream, struct sg_track *track)
 {
     const AVDictionaryEntry *e = av_dict_get(stream->metadata, "language", NULL, 0);
-    const char *tag = e && e->value ? e->value : "und";
-    for (size_t i = 0; i < SG_ARRAY_LEN(languages); i++)
-        if (strcmp(tag, languages[i].three) == 0)
-            tag = languages[i].two;
-    size_t len = strlen(tag);
-    bool good = len == 2 || len == 3;
-    for (size_t i = 0; i < len && good; i++)
-        good = tag[i] >= 'a' && tag[i] <= 'z';
-    snprintf(track->language, sizeof(track->language), "%s", good ? tag : "und");
+    const char *given = e && e->value ? e->value : "und";
+    char tag[SG_LANGUAGE_SIZE];
+    if (sg_language_parse(given, strlen(given), tag) != SG_OK)
+        memcpy(tag, "und", sizeof("und"));
+    sg_language_shorten(tag);
+    size_t len = strlen(tag) < sizeof(track->language) ? strlen(tag) : strcspn(tag, "-");
+    memcpy(track->language, tag, len);
+    track->language[len] = '\0';
 }
 
 static void fill_title(const AVStream *stream, struct sg_track *track)

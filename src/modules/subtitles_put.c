@@ -43,8 +43,10 @@ static enum sg_error query_track(struct sg_request *req, struct sg_subtitle *t)
 {
     const char *label, *kind;
     enum sg_error err = subtitles_language(req, t->language);
-    if (err == SG_OK)
+    if (err == SG_OK) {
+        sg_language_shorten(t->language);
         err = sg_request_query(req, "label", &label);
+    }
     if (err == SG_OK)
         err = sg_request_query(req, "kind", &kind);
     if (err == SG_OK)

@@ -34,6 +34,29 @@ static void well_formed_is_spelled_one_way(void **state)
     }
 }
 
+static void the_shortest_code_is_told(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *given, *shortened;
+    } rows[] = {
+        {"eng", "en"},           {"ger", "de"},
+        {"deu", "de"},           {"chi", "zh"},
+        {"zho", "zh"},           {"fre-CA", "fr-CA"},
+        {"aar", "aa"},           {"zul", "zu"},
+        {"zha-Hans", "za-Hans"}, {"und", "und"},
+        {"gsw", "gsw"},          {"en-US", "en-US"},
+        {"x-ger", "x-ger"},      {"de-x-ger", "de-x-ger"},
+        {"gere", "gere"},
+    };
+    for (size_t i = 0; i < SG_ARRAY_LEN(rows); i++) {
+        char tag[SG_LANGUAGE_SIZE];
+        assert_int_equal(sg_language_parse(rows[i].given, strlen(rows[i].given), tag), SG_OK);
+        sg_language_shorten(tag);
+        assert_string_equal(tag, rows[i].shortened);
+    }
+}
+
 static void else_is_refused(void **state)
 {
     (void)state;
@@ -76,6 +99,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(well_formed_is_spelled_one_way),
+        cmocka_unit_test(the_shortest_code_is_told),
         cmocka_unit_test(else_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
