@@ -225,16 +225,13 @@ static bool knows_nothing(const struct found *found)
     return found->rows.n == 0 && found->uploads.n == 0 && found->files.n > ORPHANS_BELIEVED;
 }
 
-static enum sg_error find_all(struct sg_db *db, struct sg_blob_store *blobs, struct found *found,
-                              uint64_t *staged)
+static enum sg_error find_all(struct sg_db *db, struct sg_blob_store *blobs, struct found *found)
 {
     uint64_t reset = 0;
     enum sg_error err = sg_db_write(db, reset_uploads, &reset);
     if (err == SG_OK)
         err = sg_db_read(db, read_uploads, found);
     list_sort(&found->uploads);
-    if (err == SG_OK)
-        err = sg_blob_clear_staged(blobs, keep_staged, &found->uploads, staged);
     if (err == SG_OK)
         err = sg_db_read(db, read_rows, &(struct row_lists){&found->rows, &found->renditions});
     if (err == SG_OK)
@@ -253,7 +250,7 @@ enum sg_error startup_reconcile(struct sg_db *db, struct sg_blob_store *blobs)
     size_t removed = 0;
     struct missing m = {
         .rows = &found.rows, .renditions = &found.renditions, .files = &found.files};
-    enum sg_error err = find_all(db, blobs, &found, &staged);
+    enum sg_error err = find_all(db, blobs, &found);
     if (err == SG_OK)
         err = check_begun(db, blobs, &found.begun);
     if (err == SG_OK && knows_nothing(&found)) {
@@ -262,7 +259,9 @@ enum sg_error startup_reconcile(struct sg_db *db, struct sg_blob_store *blobs)
                      "right database? They are left alone",
                      found.files.n);
     } else if (err == SG_OK) {
-        err = remove_orphans(blobs, &found, &removed);
+        err = sg_blob_clear_staged(blobs, keep_staged, &found.uploads, &staged);
+        if (err == SG_OK)
+            err = remove_orphans(blobs, &found, &removed);
     }
     if (err == SG_OK)
         err = sg_db_write(db, mark_missing, &m);

@@ -103,6 +103,9 @@ static enum sg_error complete(struct sg_request *req, struct completing *k)
     for (int i = 0; i < COMPLETE_TRIES && err == SG_ERR_SUPERSEDED; i++) {
         struct upload_claim *claim = NULL;
         err = upload_claim_take(req->svc->uploads->claims, k->id, UPLOAD_SLOT_ALL, &claim);
+        if (err == SG_ERR_UNAVAILABLE)
+            return sg_request_fail(req, SG_ERR_CONFLICT, NULL,
+                                   "is being completed by other requests; ask again");
         if (err != SG_OK)
             return err;
         k->c = (struct upload_completion){.svc = req->svc,

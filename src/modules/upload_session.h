@@ -77,10 +77,11 @@ void upload_start_writeback(struct sg_services *svc, int fd, uint64_t from, uint
 struct upload_completion {
     struct sg_services *svc;
     const char *id, *request_id;
-    struct upload_claim *claim;     /* on UPLOAD_SLOT_ALL, taken, not entered; stays the caller's */
-    struct sg_sha256 *sha;          /* over the whole, consumed; NULL: the file is read */
-    const uint8_t *expected;        /* SHA-256 the client gave now, or NULL; the row's counts too */
-    struct upload_timing t;         /* out */
+    struct upload_claim *claim; /* on UPLOAD_SLOT_ALL, taken, not entered; stays the caller's */
+    struct sg_sha256 *sha;      /* over the whole, consumed; NULL: the file is read */
+    const uint8_t *expected; /* SHA-256 the client gave now, or NULL; a wrong one fails this request
+                              * only, while the row's fails the upload */
+    struct upload_timing t;  /* out */
     char why[SG_MEDIA_MESSAGE_MAX]; /* out, on failure: fit for a problem detail; may be "" */
 };
 

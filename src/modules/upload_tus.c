@@ -29,23 +29,6 @@ static enum sg_error tus_options(struct sg_request *req, struct sg_response *res
 
 /* ---- HEAD ---- */
 
-/* "final;" and the parts, as they were named when it was made. */
-static enum sg_error add_parts(struct sg_request *req, struct sg_response *res, const char *parts)
-{
-    struct sg_text text = {0};
-    sg_text_puts(&text, "final;");
-    for (const char *p = parts; *p != '\0';) {
-        size_t len = strcspn(p, " ");
-        sg_text_printf(&text, "%s" TUS_PATH "/%.*s", p == parts ? "" : " ", (int)len, p);
-        p += len;
-        p += strspn(p, " ");
-    }
-    enum sg_error err =
-        text.failed ? SG_ERR_NO_MEMORY : sg_response_header(req, res, "Upload-Concat", text.ptr);
-    sg_text_free(&text);
-    return err;
-}
-
 static enum sg_error add_state(struct sg_request *req, struct sg_response *res,
                                const struct sg_upload_fields *f)
 {
@@ -59,7 +42,7 @@ static enum sg_error add_state(struct sg_request *req, struct sg_response *res,
     if (err == SG_OK && f->kind == SG_UPLOAD_TUS_PARTIAL)
         err = sg_response_header(req, res, "Upload-Concat", "partial");
     if (err == SG_OK && f->kind == SG_UPLOAD_TUS_FINAL)
-        err = add_parts(req, res, f->parts);
+        err = sg_response_headerf(req, res, "Upload-Concat", "final;%s", f->parts);
     if (err == SG_OK && f->state == SG_UPLOAD_ACTIVE)
         err = tus_add_expires(req, res, f->expires_ms);
     if (err == SG_OK && f->state == SG_UPLOAD_DONE)
@@ -282,7 +265,9 @@ static const struct sg_route routes[] = {
      .body_data = tus_body_data,
      .max_body = SG_SET_upload_max_size,
      .role = SG_ROLE_CREATOR,
-     .limit = SG_LIMIT_UPLOAD,
+     /* Parts of one upload: the rate that is right for uploads would end one with small
+      * chunks in a 429, which clients do not try again. */
+     .limit = SG_LIMIT_DEFAULT,
      .blocking = true,
      .overridable = true,
      .summary = "The next bytes of a tus upload",
@@ -296,7 +281,7 @@ static const struct sg_route routes[] = {
      .limit = SG_LIMIT_METADATA,
      .blocking = true,
      .overridable = true,
-     .summary = "End a tus upload and remove what came of it",
+     .summary = "Abort a tus upload; of one that is done, forget it (the asset stays)",
      .success = 204,
      SPOKEN},
 };

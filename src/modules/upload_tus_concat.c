@@ -20,7 +20,7 @@ struct joining {
     struct part *parts; /* arena */
     size_t n, most;     /* those read so far; room */
     uint64_t size_bytes;
-    const char *list; /* ids, separated by spaces; arena */
+    bool gone; /* a part is not there (any more) */
 };
 
 static size_t count_urls(const char *urls)
@@ -68,8 +68,10 @@ static enum sg_error read_part(struct sg_request *req, struct joining *j, const 
             return refuse(req, SG_ERR_INVALID, id, "is named twice");
     }
     enum sg_error err = upload_load(req, id, UPLOAD_KIND_BIT(SG_UPLOAD_TUS_PARTIAL), &row);
-    if (err == SG_ERR_NOT_FOUND)
+    if (err == SG_ERR_NOT_FOUND) {
+        j->gone = true;
         return refuse(req, SG_ERR_INVALID, id, "is no partial upload");
+    }
     if (err == SG_OK)
         err = claim_part(req, &j->parts[j->n], &row);
     if (err == SG_ERR_CONFLICT)
@@ -103,15 +105,12 @@ static enum sg_error read_parts(struct sg_request *req, const struct tus_state *
         return sg_request_fail(req, SG_ERR_INVALID, "Upload-Concat", "must name at most %llu parts",
                                (unsigned long long)most);
     *j = (struct joining){.parts = sg_arena_zalloc(req->arena, n * sizeof *j->parts), .most = n};
-    char *list = sg_arena_alloc(req->arena, n * SG_ULID_SIZE);
-    if (j->parts == NULL || list == NULL)
+    if (j->parts == NULL)
         return SG_ERR_NO_MEMORY;
     const char *urls = t->urls;
     char id[SG_ULID_SIZE];
     enum sg_error err;
     while ((err = sg_tus_concat_next(&urls, TUS_PATH "/", id)) == SG_OK) {
-        memcpy(list + j->n * SG_ULID_SIZE, id, SG_ULID_SIZE - 1);
-        list[(j->n + 1) * SG_ULID_SIZE - 1] = ' ';
         err = read_part(req, j, id);
         if (err != SG_OK)
             return err;
@@ -121,8 +120,6 @@ static enum sg_error read_parts(struct sg_request *req, const struct tus_state *
                                "must name the parts by their URLs, separated by spaces");
     if (j->size_bytes == 0)
         return sg_request_fail(req, SG_ERR_INVALID, "Upload-Concat", "the parts are empty");
-    list[j->n * SG_ULID_SIZE - 1] = '\0';
-    j->list = list;
     return SG_OK;
 }
 
@@ -208,7 +205,7 @@ static enum sg_error join_and_make(struct sg_request *req, struct sg_response *r
     f.kind = SG_UPLOAD_TUS_FINAL;
     f.filename = t->filename;
     f.metadata = t->metadata;
-    f.parts = j->list;
+    f.parts = t->urls;
     f.has_size = true;
     f.size_bytes = f.offset_bytes = j->size_bytes;
     memcpy(t->id, f.id, sizeof t->id);
@@ -227,10 +224,33 @@ static enum sg_error join_and_make(struct sg_request *req, struct sg_response *r
     return err;
 }
 
+struct finding {
+    const char *owner, *parts;
+    char *id;
+};
+
+static enum sg_error read_made(struct sg_db_conn *c, void *arg)
+{
+    const struct finding *f = arg;
+    return sg_upload_find_final(c, f->owner, f->parts, f->id);
+}
+
+/* The parts went with the asset, whose answer may have been lost: asking again gets it again. */
+static bool made_before(struct sg_request *req, struct tus_state *t)
+{
+    struct finding f = {.owner = req->identity.user_id, .parts = t->urls, .id = t->id};
+    t->settled = sg_db_read(req->svc->db, read_made, &f) == SG_OK;
+    return t->settled;
+}
+
 enum sg_error tus_concatenate(struct sg_request *req, struct sg_response *res, struct tus_state *t)
 {
     struct joining j = {0};
     enum sg_error err = read_parts(req, t, &j);
+    if (err == SG_ERR_INVALID && j.gone && made_before(req, t)) {
+        release_parts(&j);
+        return tus_add_asset(req, res, t->id);
+    }
     if (err == SG_OK)
         err = join_and_make(req, res, t, &j);
     if (err == SG_OK) {

@@ -182,3 +182,26 @@ enum sg_error sg_usage_get(struct sg_db_conn *c, const char *owner, struct sg_us
         *out = usage;
     return err;
 }
+
+enum sg_error sg_upload_find_final(struct sg_db_conn *c, const char *owner, const char *parts,
+                                   char out[SG_ULID_SIZE])
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c,
+                 "SELECT id FROM uploads WHERE owner = ?1 AND kind = ?2 AND state = ?3"
+                 " AND parts = ?4 ORDER BY id DESC LIMIT 1");
+    sg_stmt_bind_text(&st, owner);
+    sg_stmt_bind_u64(&st, SG_UPLOAD_TUS_FINAL);
+    sg_stmt_bind_u64(&st, SG_UPLOAD_DONE);
+    sg_stmt_bind_text(&st, parts);
+    char id[SG_ULID_SIZE] = "";
+    bool found = sg_stmt_row(&st);
+    if (found)
+        sg_upload_copy_id(&st, 0, id);
+    enum sg_error err = sg_stmt_close(&st);
+    if (!err && !found)
+        err = SG_ERR_NOT_FOUND;
+    if (!err)
+        memcpy(out, id, sizeof(id));
+    return err;
+}

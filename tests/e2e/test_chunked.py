@@ -402,15 +402,25 @@ class Chunked(support.DaemonCase):
 
     def test_wrong_whole_digest(self):
         data = content("short")
-        announced = create(self.admin, data, sha256="0" * 64)
-        told_last = create(self.admin, data)
-        for upload, body in ((announced, None), (told_last, {"sha256": "f" * 64})):
-            send(self.admin, upload, data)
-            for _ in range(2):
-                self.assertProblem(complete(self.admin, upload, body), 400, "digest-mismatch")
-            self.assertFailed(upload, "digest-mismatch")
-            self.assertProblem(complete(self.admin, upload, {"sha256": sha256(data)}), 400, "digest-mismatch")
-            self.assertEqual(abort(self.admin, upload).status, 204)
+        upload = create(self.admin, data, sha256="0" * 64)
+        send(self.admin, upload, data)
+        for _ in range(2):
+            self.assertProblem(complete(self.admin, upload), 400, "digest-mismatch")
+        self.assertFailed(upload, "digest-mismatch")
+        self.assertProblem(complete(self.admin, upload, {"sha256": sha256(data)}), 400, "digest-mismatch")
+        self.assertEqual(abort(self.admin, upload).status, 204)
+
+    def test_a_slip_in_a_completion_costs_no_chunk(self):
+        data = content("short")
+        upload = create(self.admin, data)
+        send(self.admin, upload, data)
+        for _ in range(2):
+            self.assertProblem(complete(self.admin, upload, {"sha256": "f" * 64}), 400, "digest-mismatch")
+        self.assertEqual(show(self.admin, upload)["status"], "active")
+        self.assertTrue(self.staged(upload))
+        answer = complete(self.admin, upload, {"sha256": sha256(data)})
+        self.assertEqual(answer.status, 201, answer.body)
+        self.assertEqual(answer.json()["sha256"], sha256(data))
 
     def test_bad_media(self):
         truncated = content("moov-at-end")[:200000]

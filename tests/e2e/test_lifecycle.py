@@ -197,6 +197,9 @@ class Lifecycle(unittest.TestCase):
     def test_a_lost_database_costs_no_files(self):
         daemon = self.daemon()
         asset = daemon.admin.upload(clip("short")).json()
+        tus = {"Tus-Resumable": "1.0.0", "Content-Type": "application/offset+octet-stream", "Upload-Length": "1000"}
+        self.assertEqual(daemon.admin.request("POST", "/api/v1/tus", body=b"acknowledged", headers=tus).status, 201)
+        self.assertEqual(len(daemon.files("incoming")), 1)
         daemon.stop()
         source = os.path.join(daemon.data, "assets", asset["id"][-2:], asset["id"], "source")
         for number in range(70):
@@ -211,6 +214,7 @@ class Lifecycle(unittest.TestCase):
                 os.unlink(os.path.join(daemon.data, name))
         daemon.start()
         self.assertEqual(len(daemon.files("assets")), files)
+        self.assertEqual(len(daemon.files("incoming")), 1)
         self.assertIn("is it the right database?", daemon.log())
         daemon.stop()
 

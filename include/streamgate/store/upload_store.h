@@ -37,7 +37,7 @@ struct sg_upload_fields {
     uint64_t offset_bytes;          /* tus, import: durable prefix; chunked: sum of durable chunks */
     uint64_t chunk_bytes;           /* chunked: of every chunk but the last */
     bool has_sha256; uint8_t sha256[SG_SHA256_LEN]; /* of the whole, as the client announced it */
-    const char *parts;              /* tus final: ids of the partial uploads, in order, separated by one space */
+    const char *parts;              /* tus final: the URLs of the partial uploads, as they were sent */
     const char *error_slug, *error_detail; /* FAILED: why; "" otherwise */
     uint64_t created_ms, updated_ms, expires_ms; /* Unix ms */
 };
@@ -89,5 +89,7 @@ struct sg_usage {
     uint64_t reserved_bytes, uploads; /* announced sizes (offset where unknown) and number of ACTIVE and PROCESSING uploads */
 };
 enum sg_error sg_usage_get(struct sg_db_conn *c, const char *owner, struct sg_usage *out) SG_NODISCARD; /* zeros for a stranger */
+/* The finished final upload that an owner had made of these parts (the very text); the newest. NOT_FOUND. */
+enum sg_error sg_upload_find_final(struct sg_db_conn *c, const char *owner, const char *parts, char out[SG_ULID_SIZE]) SG_NODISCARD;
 
 #endif
