@@ -164,15 +164,9 @@ def first(options):
 PACED = {"connections": 4, "rate": 50, "seconds": 5}
 
 
-def pace():
-    """The client (pace.c), built: in C, as a client in Python would measure its own waiting for the cores."""
-    source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pace.c")
-    return made(f"bench-pace-{int(os.path.getmtime(source))}", lambda path: subprocess.run(
-        ["cc", "-O2", "-std=gnu17", "-pthread", "-o", path, source], check=True))
-
-
 def p99(port, path):
-    run = subprocess.run([pace(), str(port), path, *map(str, PACED.values())], capture_output=True, text=True, check=True)
+    """By a client in C (pace.c): one in Python would measure its own waiting for the cores."""
+    run = subprocess.run([ingest.built("pace.c"), str(port), path, *map(str, PACED.values())], capture_output=True, text=True, check=True)
     times = sorted(int(line) for line in run.stdout.split())
     return times[int(len(times) * 0.99)] / 1e3
 

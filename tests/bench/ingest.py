@@ -129,6 +129,26 @@ def tus_server(folder):
         server.wait()
 
 
+def built(name, *libraries):
+    """A program of this folder, compiled."""
+    source = os.path.join(HERE, name)
+    return support.made(f"bench-{name.removesuffix('.c')}-{int(os.path.getmtime(source))}", lambda path: subprocess.run(
+        ["cc", "-O2", "-std=gnu17", "-pthread", "-o", path, source, *libraries], check=True))
+
+
+@contextlib.contextmanager
+def floor_server(folder):
+    """Receive, write, SHA-256, sync (floor.c): what no server that does these can go below."""
+    folder = os.path.join(folder, "floor")
+    os.makedirs(folder)
+    server = subprocess.Popen([built("floor.c", "-lcrypto"), folder], stdout=subprocess.PIPE, text=True)
+    try:
+        yield int(server.stdout.readline()), server.pid
+    finally:
+        server.kill()
+        server.wait()
+
+
 @contextlib.contextmanager
 def sink():
     """Takes one connection after another and throws away what comes: what loopback and a client can do."""
@@ -300,9 +320,9 @@ def raw(options, film):
 
 def tus(options, film):
     gigabytes = os.path.getsize(film) / 1e9
-    ours, theirs, syncs = [], [], []
+    ours, theirs, least = [], [], []
     with tempfile.TemporaryDirectory(prefix="streamgate-bench-") as folder:
-        with streamgate(folder) as one, tus_server(folder) as (port, pid):
+        with streamgate(folder) as one, tus_server(folder) as (port, pid), floor_server(folder) as (bare, bare_pid):
             key = {"Authorization": f"Bearer {one.admin_key}"}
             for _ in range(options.runs):
                 settle()
@@ -316,7 +336,12 @@ def tus(options, film):
                 theirs.append((took, cpu_seconds(pid) - before))
                 for name in os.listdir(os.path.join(folder, "tus")):
                     os.unlink(os.path.join(folder, "tus", name))
-            syncs.append(one.metric("upload_finish_sync_seconds_count"))
+                settle()
+                before = cpu_seconds(bare_pid)
+                took, _ = put_file(bare, "/", film)
+                least.append((took, cpu_seconds(bare_pid) - before))
+                for name in os.listdir(os.path.join(folder, "floor")):
+                    os.unlink(os.path.join(folder, "floor", name))
     rate, their_rate = gigabytes / median([o[0] for o in ours]), gigabytes / median([t[0] for t in theirs])
     cpu, their_cpu = median([o[1] for o in ours]) / gigabytes, median([t[1] for t in theirs]) / gigabytes
     return "\n".join([
@@ -326,8 +351,11 @@ def tus(options, film):
         "| | StreamGate | @tus/server | ratio | wanted | |", "|---|---|---|---|---|---|",
         f"| rate | {rate:.2f} GB/s | {their_rate:.2f} GB/s | {rate / their_rate:.2f} | >= 1.50 | {verdict(rate / their_rate >= 1.5)} |",
         f"| CPU s/GB | {cpu:.2f} | {their_cpu:.2f} | {cpu / their_cpu:.2f} | <= 0.33 | {verdict(cpu / their_cpu <= 1 / 3)} |", "",
+        f"The least that a server can use which receives, writes and hashes these bytes (`tests/bench/floor.c`: one PUT, nothing else): "
+        f"{median([l[1] for l in least]) / gigabytes:.2f} CPU s/GB, {median([l[1] for l in least]) / gigabytes / their_cpu:.2f} of @tus/server's, which hashes nothing.", "",
         f"- StreamGate: wall {figures([o[0] for o in ours])} s, CPU {figures([o[1] for o in ours])} s",
-        f"- @tus/server: wall {figures([t[0] for t in theirs])} s, CPU {figures([t[1] for t in theirs])} s", ""])
+        f"- @tus/server: wall {figures([t[0] for t in theirs])} s, CPU {figures([t[1] for t in theirs])} s",
+        f"- The least: wall {figures([l[0] for l in least])} s, CPU {figures([l[1] for l in least])} s", ""])
 
 
 # ---- a thousand small files ----
@@ -411,7 +439,7 @@ def sync_calls(pid, work):
 
 
 def small(options):
-    raws, creations, theirs = [], [], []
+    raws, creations, theirs, least = [], [], [], []
     with tempfile.TemporaryDirectory(prefix="streamgate-bench-") as folder:
         os.makedirs(os.path.join(folder, "files"))
         paths = small_files(os.path.join(folder, "files"))
@@ -428,10 +456,13 @@ def small(options):
             with tus_server(next(fresh)) as (port, _):
                 settle()
                 theirs.append(many(paths, post_tus(port, "/api/v1/tus")))
+            with floor_server(next(fresh)) as (port, _):
+                settle()
+                least.append(many(paths, put_raw(port, "none")))
         with streamgate(next(fresh)) as one:
             calls = sync_calls(one.process.pid, lambda: many(paths, put_raw(one.port, one.admin_key)))
             commits = one.metric("db_commits_total")
-    rates = {name: SMALL / median(times) for name, times in (("raw", raws), ("tus", creations), ("theirs", theirs))}
+    rates = {name: SMALL / median(times) for name, times in (("raw", raws), ("tus", creations), ("theirs", theirs), ("least", least))}
     return "\n".join([
         "## A thousand uploads of 1 MB, 64 at once", "",
         "Distinct playable files on disk, one Python client with 64 connections. Ours: a raw PUT, and tus creation-with-upload; each is "
@@ -439,7 +470,8 @@ def small(options):
         "| | uploads/s | ratio | wanted | |", "|---|---|---|---|---|",
         f"| StreamGate, raw PUT | {rates['raw']:.0f} | {rates['raw'] / rates['theirs']:.2f} | >= 3 | {verdict(rates['raw'] >= 3 * rates['theirs'])} |",
         f"| StreamGate, tus | {rates['tus']:.0f} | {rates['tus'] / rates['theirs']:.2f} | >= 3 | {verdict(rates['tus'] >= 3 * rates['theirs'])} |",
-        f"| @tus/server | {rates['theirs']:.0f} | 1 | | |", "",
+        f"| @tus/server | {rates['theirs']:.0f} | 1 | | |",
+        f"| receive, write, SHA-256, fdatasync and nothing else (`tests/bench/floor.c`) | {rates['least']:.0f} | {rates['least'] / rates['theirs']:.2f} | | |", "",
         f"- Syncs an upload (raw, strace over fsync and fdatasync, database and folders included): {calls / SMALL:.2f}; "
         f"database transactions an upload: {commits / SMALL:.2f} (one each without group commit)",
-        f"- Seconds: raw {figures(raws)}; tus {figures(creations)}; @tus/server {figures(theirs)}", ""])
+        f"- Seconds: raw {figures(raws)}; tus {figures(creations)}; @tus/server {figures(theirs)}; the least {figures(least)}", ""])
