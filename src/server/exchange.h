@@ -68,6 +68,10 @@ struct sg_exchange {
     struct sg_limit_verdict verdict; /* the tighter one */
     bool have_verdict;
 
+    /* Between them lies the server's own time: not the client's, which sends its body before and
+     * reads the answer after. answered_ns is 0 until there is an answer. */
+    uint64_t whole_ns, answered_ns;
+
     bool wants_body, body_done;
     uint64_t body_bound;
     struct sg_text collected; /* SG_BODY_JSON */

@@ -124,6 +124,7 @@ static enum sg_error exchange_create(struct sg_pipeline *p, struct sg_exchange *
     x->req.svc = p->svc;
     x->req.transport = x;
     x->req.started_ns = sg_clock_mono_ns();
+    x->whole_ns = x->req.started_ns;
     x->req.path = "";
     x->req.query = "";
     x->config = sg_services_config(p->svc);
@@ -214,6 +215,7 @@ static enum sg_step respond(struct sg_exchange *x)
 {
     x->at = SG_ARRAY_LEN(steps);
     sg_exchange_complete_headers(x);
+    x->answered_ns = sg_clock_mono_ns();
     return SG_STEP_RESPOND;
 }
 
@@ -435,6 +437,7 @@ enum sg_step sg_pipeline_body(struct sg_exchange *x, const uint8_t *data, size_t
     if (err == SG_OK) {
         return SG_STEP_BODY;
     }
+    x->whole_ns = sg_clock_mono_ns(); /* no more of it is looked at */
     sg_exchange_fail(x, err);
     return respond(x);
 }
@@ -443,6 +446,7 @@ enum sg_step sg_pipeline_body_end(struct sg_exchange *x)
 {
     struct sg_request *req = &x->req;
     x->body_done = true;
+    x->whole_ns = sg_clock_mono_ns();
     if (req->has_content_length && req->body_received != req->content_length) {
         sg_exchange_fail(x, sg_request_fail(req, SG_ERR_MALFORMED, NULL,
                                             "The content is shorter than its Content-Length"));

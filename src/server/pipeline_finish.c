@@ -286,8 +286,7 @@ static enum code_class class_of(const struct sg_exchange *x, bool completed)
     return hundreds <= 2 ? CODE_2XX : hundreds >= 5 ? CODE_5XX : (enum code_class)(hundreds - 2);
 }
 
-static void log_access(struct sg_exchange *x, bool completed, uint64_t bytes_sent,
-                       uint64_t latency_ns)
+static void log_access(struct sg_exchange *x, bool completed, uint64_t bytes_sent)
 {
     enum sg_log_level level = completed && x->res.status >= 500 ? SG_LOG_INFO : SG_LOG_DEBUG;
     if (!sg_log_enabled(level)) {
@@ -297,7 +296,7 @@ static void log_access(struct sg_exchange *x, bool completed, uint64_t bytes_sen
     sg_log(level, "access", "%s %s %u %s %llu bytes %llu us", method_label(x->method_slot),
            x->req.route ? x->req.route->path : "unmatched", x->res.status,
            completed ? "sent" : "dropped", (unsigned long long)bytes_sent,
-           (unsigned long long)(latency_ns / 1000));
+           (unsigned long long)((sg_clock_mono_ns() - x->req.started_ns) / 1000));
     sg_log_set_request(NULL);
 }
 
@@ -306,18 +305,17 @@ void sg_exchange_account(struct sg_exchange *x, bool completed, uint64_t bytes_s
     const struct sg_pipeline *p = x->p;
     const struct route_series *s = &p->series[x->req.route ? x->req.route_index : p->n_routes];
     enum code_class class = class_of(x, completed);
-    uint64_t latency_ns = sg_clock_mono_ns() - x->req.started_ns;
     sg_metric_add(SG_METRIC_REQUEST_COUNT, s->count[x->method_slot][class], 1);
     if (class <= CODE_3XX) {
         sg_metric_add(SG_METRIC_REQUEST_SUCCESS, 0, 1);
     } else if (class == CODE_5XX) {
         sg_metric_add(SG_METRIC_REQUEST_FAILED, 0, 1);
     }
-    if (x->res.source != SG_SOURCE_EVENTS) { /* those last as long as their readers like */
-        sg_metric_observe_ns(SG_METRIC_REQUEST_LATENCY, s->latency, latency_ns);
+    if (x->answered_ns != 0) {
+        sg_metric_observe_ns(SG_METRIC_REQUEST_LATENCY, s->latency, x->answered_ns - x->whole_ns);
     }
     if (bytes_sent > 0 && x->req.route && x->req.route->limit == SG_LIMIT_STREAMING) {
         sg_metric_add(SG_METRIC_STREAM_BYTES, 0, bytes_sent);
     }
-    log_access(x, completed, bytes_sent, latency_ns);
+    log_access(x, completed, bytes_sent);
 }

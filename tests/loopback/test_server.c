@@ -320,6 +320,104 @@ static void test_dropped(void **state)
     assert_int_equal(loop_seen.upload_ends, 0);
 }
 
+/* ---- what the latency histogram says ---- */
+
+#define CLIENT_MS 1000
+
+/* What one more request than before added to it: its seconds, or -1 when nothing was added within
+ * wait_ms. */
+static double latency_added(const struct sg_histogram_view *before, int wait_ms)
+{
+    struct sg_histogram_view now;
+    for (int ms = 0;; ms += 10) {
+        sg_metric_read_histogram(SG_METRIC_REQUEST_LATENCY, SG_METRIC_ALL, &now);
+        if (now.count > before->count || ms >= wait_ms)
+            break;
+        (void)poll(NULL, 0, 10);
+    }
+    return now.count > before->count ? now.sum - before->sum : -1;
+}
+
+static void latency_now(struct sg_histogram_view *view)
+{
+    for (int i = 0; i < 100; i++) { /* those of the tests before may not be counted yet */
+        (void)poll(NULL, 0, 10);
+        uint64_t before = i > 0 ? view->count : UINT64_MAX;
+        sg_metric_read_histogram(SG_METRIC_REQUEST_LATENCY, SG_METRIC_ALL, view);
+        if (view->count == before && i > 10)
+            return;
+    }
+}
+
+static void expect_latency(double got, double from, double below)
+{
+    if (got < from || got >= below)
+        fail_msg("%f s, expected %f to %f", got, from, below);
+}
+
+/* A client that takes its time costs the server none, but what it waits for after its last byte
+ * does. */
+static void test_latency_of_slow_bodies(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *last;
+        unsigned status;
+        double from, below;
+    } cases[] = {{"x", "d", 201, 0, 0.9}, {"works", "d", 201, 0.3, 1.2}, {"x", "!", 422, 0, 0.9}};
+    for (size_t i = 0; i < SG_ARRAY_LEN(cases); i++) {
+        struct sg_histogram_view before;
+        latency_now(&before);
+        int fd = dial();
+        put_head(fd, cases[i].name, 4, "");
+        say(fd, "abc");
+        (void)poll(NULL, 0, CLIENT_MS);
+        say(fd, cases[i].last);
+        expect_status(fd, cases[i].status);
+        close(fd);
+        expect_latency(latency_added(&before, 3000), cases[i].from, cases[i].below);
+    }
+}
+
+static void test_latency_of_slow_readers(void **state)
+{
+    (void)state;
+    struct sg_histogram_view before;
+    latency_now(&before);
+    int fd = dial();
+    const int bytes = 32 * 1024;
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes), 0);
+    say(fd, "GET /t/file HTTP/1.1\r\nHost: h\r\n\r\n");
+    (void)poll(NULL, 0, CLIENT_MS);
+    struct sg_histogram_view meanwhile;
+    sg_metric_read_histogram(SG_METRIC_REQUEST_LATENCY, SG_METRIC_ALL, &meanwhile);
+    assert_int_equal(meanwhile.count, before.count); /* the body is still being read */
+    char *text = loop_read_one(fd, 10000);
+    assert_int_equal(strncmp(text, "HTTP/1.1 200", 12), 0);
+    free(text);
+    close(fd);
+    expect_latency(latency_added(&before, 3000), 0, 0.9);
+}
+
+/* A body that never ended was never answered: there is nothing to say of it. */
+static void test_latency_of_broken_bodies(void **state)
+{
+    (void)state;
+    struct sg_histogram_view before;
+    latency_now(&before);
+    double dropped = sg_metric_read(SG_METRIC_REQUEST_COUNT, SG_METRIC_ALL);
+    int fd = dial();
+    put_head(fd, "x", 1000, "");
+    say(fd, "abc");
+    (void)poll(NULL, 0, 50);
+    close(fd);
+    for (int i = 0; i < 300 && sg_metric_read(SG_METRIC_REQUEST_COUNT, SG_METRIC_ALL) <= dropped;
+         i++)
+        (void)poll(NULL, 0, 10);
+    assert_true(sg_metric_read(SG_METRIC_REQUEST_COUNT, SG_METRIC_ALL) > dropped);
+    expect_latency(latency_added(&before, 100), -1, 0);
+}
+
 /* Requests in flight finish; the port is free afterwards. */
 static void test_stop(void **state)
 {
@@ -367,12 +465,20 @@ static void test_bad_listen(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_upload),          cmocka_unit_test(test_continue),
-        cmocka_unit_test(test_early_answer),    cmocka_unit_test(test_work),
-        cmocka_unit_test(test_file_and_ranges), cmocka_unit_test(test_resting),
-        cmocka_unit_test(test_slow_head),       cmocka_unit_test(test_idle),
-        cmocka_unit_test(test_dropped),         cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_upload),
+        cmocka_unit_test(test_continue),
+        cmocka_unit_test(test_early_answer),
+        cmocka_unit_test(test_work),
+        cmocka_unit_test(test_file_and_ranges),
+        cmocka_unit_test(test_resting),
+        cmocka_unit_test(test_slow_head),
+        cmocka_unit_test(test_idle),
+        cmocka_unit_test(test_dropped),
+        cmocka_unit_test(test_stop),
         cmocka_unit_test(test_bad_listen),
+        cmocka_unit_test(test_latency_of_slow_bodies),
+        cmocka_unit_test(test_latency_of_slow_readers),
+        cmocka_unit_test(test_latency_of_broken_bodies),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
