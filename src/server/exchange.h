@@ -43,6 +43,7 @@ struct sg_pipeline {
     size_t n_routes;
     struct route_series *series; /* n_routes of them and one for what no route matched */
     uint32_t *malformed;         /* by enum sg_guard_reason */
+    uint32_t key_accepted, key_refused;
 };
 
 struct sg_exchange {

@@ -74,6 +74,12 @@ enum sg_error sg_pipeline_define_series(struct sg_pipeline *p)
         err = define_labelled(SG_METRIC_MALFORMED_REQUESTS, "reason", sg_guard_rules[i].slug,
                               &p->malformed[i]);
     }
+    if (err == SG_OK) {
+        err = define_labelled(SG_METRIC_AUTH_SUCCESS, "method", "api_key", &p->key_accepted);
+    }
+    if (err == SG_OK) {
+        err = define_labelled(SG_METRIC_AUTH_FAILED, "method", "api_key", &p->key_refused);
+    }
     return err;
 }
 

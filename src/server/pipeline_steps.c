@@ -342,13 +342,10 @@ static enum sg_error check_role(struct sg_exchange *x)
                            sg_role_name(req->route->role));
 }
 
-enum sg_error sg_step_identify(struct sg_exchange *x)
+/* UNAUTHENTICATED: the key is not one. */
+static enum sg_error check_key(struct sg_exchange *x, const char *value)
 {
     struct sg_request *req = &x->req;
-    const char *value = x->known[KNOWN_AUTHORIZATION];
-    if (!value) {
-        return check_role(x);
-    }
     if (!sg_str_istarts(value, "bearer ")) {
         return sg_request_fail(req, SG_ERR_UNAUTHENTICATED, NULL,
                                "The Authorization header must be of the form Bearer <key>");
@@ -372,7 +369,24 @@ enum sg_error sg_step_identify(struct sg_exchange *x)
     if (err == SG_ERR_UNAUTHENTICATED) {
         return sg_request_fail(req, err, NULL, "The API key is unknown, revoked or expired");
     }
-    return err == SG_OK ? check_role(x) : err;
+    return err;
+}
+
+enum sg_error sg_step_identify(struct sg_exchange *x)
+{
+    const char *value = x->known[KNOWN_AUTHORIZATION];
+    if (!value) {
+        return check_role(x);
+    }
+    enum sg_error err = check_key(x, value);
+    if (err == SG_OK) {
+        sg_metric_add(SG_METRIC_AUTH_SUCCESS, x->p->key_accepted, 1);
+        return check_role(x);
+    }
+    if (err == SG_ERR_UNAUTHENTICATED) {
+        sg_metric_add(SG_METRIC_AUTH_FAILED, x->p->key_refused, 1);
+    }
+    return err;
 }
 
 /* ---- size ---- */

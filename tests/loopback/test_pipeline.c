@@ -355,6 +355,8 @@ static void test_roles(void **state)
     struct loop_reply r;
     struct loop_request rq = {
         .method = "GET", .path = "/t/admin", .headers = {{"Authorization", NULL}}};
+    double accepted = sg_metric_read(SG_METRIC_AUTH_SUCCESS, SG_METRIC_ALL);
+    double refused = sg_metric_read(SG_METRIC_AUTH_FAILED, SG_METRIC_ALL);
     loop_get(&loop, "/t/admin", &r);
     expect_problem(&r, 401, "unauthenticated");
     expect_header(&r, "WWW-Authenticate", NULL);
@@ -385,6 +387,8 @@ static void test_roles(void **state)
     loop_get(&loop, "/t/secret", &r); /* a handler's own refusal */
     expect_problem(&r, 403, "forbidden");
     loop_reply_free(&r);
+    assert_int_equal((int)(sg_metric_read(SG_METRIC_AUTH_SUCCESS, SG_METRIC_ALL) - accepted), 3);
+    assert_int_equal((int)(sg_metric_read(SG_METRIC_AUTH_FAILED, SG_METRIC_ALL) - refused), 4);
 }
 
 struct audited {
