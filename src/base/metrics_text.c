@@ -109,6 +109,15 @@ static void put_histogram(struct sg_text *out, const struct metric_row *row, con
     sg_text_printf(out, "%" PRIu64 "\n", view->count);
 }
 
+/* A series that nothing happened to yet is shown as 0, since increase() misses a first event that
+ * makes its series appear. Not those by route: that would be thousands of lines which nobody wants.
+ */
+static bool is_shown_untouched(const struct metric_row *row, const char *labels)
+{
+    bool defined = (row->labels[0] != '\0') == (labels[0] != '\0');
+    return defined && strstr(row->labels, "route") == NULL;
+}
+
 static void put_metric(struct sg_text *out, const struct metric_snapshot *s, enum sg_metric m,
                        bool openmetrics)
 {
@@ -119,7 +128,7 @@ static void put_metric(struct sg_text *out, const struct metric_snapshot *s, enu
         const char *labels = s->series[s->first[m] + i].labels;
         struct metric_value value;
         sg_metric_snapshot_read(s, m, i, &value);
-        if (!value.touched && !(number && row->labels[0] == '\0'))
+        if (!value.touched && !is_shown_untouched(row, labels))
             continue;
         if (!begun)
             put_header(out, row, openmetrics);
@@ -150,7 +159,8 @@ void sg_metrics_write_markdown(struct sg_text *out)
     sg_text_puts(out,
                  "# Metrics\n\n"
                  "Generated from `include/streamgate/base/metrics.def`. `GET /metrics` shows them; "
-                 "names start with `" NAME_PREFIX "`.\n\n"
+                 "names start with `" NAME_PREFIX "`. Series are there from the start, as 0; those "
+                 "with the label `route` from their first request on.\n\n"
                  "| metric | type | labels | what |\n|---|---|---|---|\n");
     for (size_t m = 0; m < SG_METRIC_COUNT; m++) {
         const struct metric_row *row = &sg_metric_rows[m];

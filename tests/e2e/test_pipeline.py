@@ -70,13 +70,6 @@ class Pipeline(support.DaemonCase):
                      "stream_requests_total", "stream_builds_total", "cache_hit_total", "not_found_total",
                      "create_metadata_success_total", "build_info", "process_resident_memory_bytes"):
             self.assertGreater(support.metric_sum(text, name), 0, name)
-        with open(f"{support.ROOT}/include/streamgate/base/metrics.def", encoding="utf-8") as table:
-            rows = re.findall(r'^SG_METRIC\(\w+,\s*"(\w+)",\s*(\w+),\s*"(\w*)', table.read(), re.MULTILINE)
-        self.assertGreater(len(rows), 50)
-        for name, kind, label in rows:
-            # Those with labels appear with their first series.
-            if not label and kind in ("COUNTER", "GAUGE"):
-                self.assertTrue(f"# TYPE streamgate_{name} {kind.lower()}\n" in text, name)
         newer = self.anonymous.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
         self.assertTrue(newer.header("Content-Type").startswith("application/openmetrics-text"))
         self.assertTrue(newer.body.endswith(b"# EOF\n"))
@@ -125,6 +118,29 @@ class Pipeline(support.DaemonCase):
             text = response.body.decode()
             self.assertNotRegex(text, r"/tmp|/work|src/|\.c:\d+|sqlite|SELECT")
             self.assertEqual(response.header("X-Content-Type-Options"), "nosniff")
+
+
+class FreshMetrics(support.DaemonCase):
+    def test_they_begin_at_zero(self):
+        """Prometheus sees a first event only as a step from 0, so the series must be there before it."""
+        body = self.anonymous.get("/metrics").body
+        result = run("promtool", "check", "metrics", input=body)
+        self.assertEqual((result.returncode, result.stdout + result.stderr), (0, b""))
+        text = body.decode()
+        with open(f"{support.ROOT}/include/streamgate/base/metrics.def", encoding="utf-8") as table:
+            rows = re.findall(r'^SG_METRIC\(\w+,\s*"(\w+)",\s*(\w+),\s*"([\w,]*)', table.read(), re.MULTILINE)
+        self.assertGreater(len(rows), 50)
+        kinds = {"COUNTER": "counter", "GAUGE": "gauge", "HISTOGRAM_S": "histogram", "HISTOGRAM_B": "histogram"}
+        missing = [name for name, kind, labels in rows
+                   if "route" not in labels and f"# TYPE streamgate_{name} {kinds[kind]}\n" not in text]
+        self.assertEqual(missing, [])
+        for series in ('rate_limit_exceeded_total{policy="auth",scope="ip"}', 'upload_failed_total{kind="raw"}',
+                       'upload_success_total{kind="tus"}', 'auth_failed_total{method="api_key"}',
+                       'malformed_requests_total{reason="framing"}', 'chunk_upload_success_total{kind="chunked"}',
+                       'complete_upload_success_total{kind="import"}', "chunk_size_bytes_count"):
+            self.assertTrue(f"\nstreamgate_{series} 0\n" in text, series)
+        # One series for each route, method and class of status would be thousands of lines.
+        self.assertFalse("route=\"/api/v1/assets" in text)
 
 
 class Limits(support.DaemonCase):

@@ -38,8 +38,8 @@ double sg_metric_read(enum sg_metric m, uint32_t series);
 struct sg_histogram_view { uint64_t count; double sum; uint64_t buckets[32]; double bounds[32]; unsigned n; }; /* buckets not cumulative; the last is +Inf */
 void sg_metric_read_histogram(enum sg_metric m, uint32_t series, struct sg_histogram_view *out);
 
-/* Appends the exposition text. openmetrics: application/openmetrics-text; version=1.0.0 (ends with # EOF). Series never touched are shown as 0
- * for counters and gauges without labels, and left out otherwise. `promtool check metrics` is silent on the output. */
+/* Appends the exposition text. openmetrics: application/openmetrics-text; version=1.0.0 (ends with # EOF). Series never touched are shown as 0,
+ * but left out when they are by route. `promtool check metrics` is silent on the output. */
 void sg_metrics_write(struct sg_text *out, bool openmetrics);
 void sg_metrics_write_markdown(struct sg_text *out); /* docs/METRICS.md */
 

@@ -151,6 +151,9 @@ static void fill(void)
     assert_int_equal(sg_metric_define(SG_METRIC_REQUEST_LATENCY, "route=\"/a/{id}\"", &s), SG_OK);
     sg_metric_observe_ns(SG_METRIC_REQUEST_LATENCY, s, 700000);
     sg_metric_observe_ns(SG_METRIC_REQUEST_LATENCY, s, 61000000000);
+    assert_int_equal(sg_metric_define(SG_METRIC_REQUEST_LATENCY, "route=\"/idle\"", &s), SG_OK);
+    assert_int_equal(sg_metric_define(SG_METRIC_AUTH_FAILED, "method=\"api_key\"", &s), SG_OK);
+    assert_int_equal(sg_metric_define(SG_METRIC_WORKER_JOB_LATENCY, "type=\"gc\"", &s), SG_OK);
     sg_metric_gauge_set(SG_METRIC_ERROR_RATE, 0, 0.1);
     sg_metric_counter_set(SG_METRIC_PROCESS_CPU, 0, 12.25);
     sg_metric_add(SG_METRIC_STREAM_BYTES, 0, (UINT64_C(1) << 53) + 1);
@@ -186,9 +189,13 @@ static void prometheus_text(void **state)
         "\nstreamgate_request_latency_seconds_sum{route=\"/a/{id}\"} 61.0007\n",
         "\nstreamgate_request_latency_seconds_count{route=\"/a/{id}\"} 2\n",
         "\nstreamgate_upload_size_bytes_bucket{le=\"68719476736\"} 1\n",
+        "\nstreamgate_auth_failed_total{method=\"api_key\"} 0\n",
+        "\nstreamgate_worker_job_latency_seconds_bucket{type=\"gc\",le=\"+Inf\"} 0\n",
+        "\nstreamgate_chunk_size_bytes_count 0\n",
     };
     must_have(&t, lines, SG_ARRAY_LEN(lines));
-    assert_null(strstr(t.ptr, "PUT"));                  /* never touched */
+    assert_null(strstr(t.ptr, "PUT")); /* by route, and never touched */
+    assert_null(strstr(t.ptr, "idle"));
     assert_null(strstr(t.ptr, "streamgate_cache_hit")); /* no series at all */
     assert_null(strstr(t.ptr, "EOF"));
     if (access("/usr/bin/promtool", X_OK) == 0) {
