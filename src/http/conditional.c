@@ -140,3 +140,8 @@ enum sg_error sg_conditional_if_match(struct sg_request *req, const char *etag)
     return sg_request_fail(req, SG_ERR_PRECONDITION_FAILED, NULL,
                            "the resource has changed: its ETag is not among those of If-Match");
 }
+
+bool sg_conditional_has_tags(const struct sg_request *req)
+{
+    return tags_check(req, "If-Match", NULL, false) == TAGS_NO_MATCH;
+}

@@ -46,17 +46,50 @@ static enum sg_error asset_get(struct sg_request *req, struct sg_response *res)
 /* ---- change ---- */
 
 struct change {
-    const struct sg_asset_fields *fields; /* NULL: delete */
+    const struct sg_asset_edit *edit; /* NULL: delete */
     const char *id;
-    uint64_t expected; /* version, 0: any (delete) */
+    uint64_t expected;      /* version, 0: whichever is there when its turn comes */
+    struct sg_asset *after; /* what an edit made; the caller's */
     struct sg_audit_event event;
 };
+
+static void apply_edit(const struct sg_asset_edit *edit, struct sg_asset_fields *f)
+{
+    if (edit->title != NULL)
+        f->title = edit->title;
+    if (edit->description != NULL)
+        f->description = edit->description;
+    if (edit->tags_json != NULL)
+        f->tags_json = edit->tags_json;
+    if (edit->custom_json != NULL)
+        f->custom_json = edit->custom_json;
+    if (edit->has_policy)
+        f->policy = edit->policy;
+    f->updated_ms = sg_clock_wall_ms();
+}
+
+/* The row is read in the transaction that writes it, so no change of another's is in between. */
+static enum sg_error edit_row(struct sg_db_conn *c, struct change *ch)
+{
+    struct sg_asset *now = NULL;
+    enum sg_error err = sg_asset_get(c, ch->id, &now);
+    if (err != SG_OK)
+        return err;
+    struct sg_asset_fields f = now->f;
+    apply_edit(ch->edit, &f);
+    err = sg_asset_update(c, &f, ch->expected != 0 ? ch->expected : f.version);
+    f.version++;
+    if (err == SG_OK)
+        err = sg_asset_create(&f, &ch->after);
+    sg_asset_unref(now);
+    return err;
+}
 
 static enum sg_error change_rows(struct sg_db_conn *c, void *arg)
 {
     struct change *ch = arg;
-    enum sg_error err = ch->fields != NULL ? sg_asset_update(c, ch->fields, ch->expected)
-                                           : sg_asset_delete(c, ch->id, ch->expected);
+    enum sg_error err =
+        ch->edit != NULL ? edit_row(c, ch) : sg_asset_delete(c, ch->id, ch->expected);
     return err != SG_OK ? err : sg_audit_append(c, &ch->event);
 }
 
@@ -81,13 +114,16 @@ static enum sg_error commit_change(struct sg_request *req, struct change *ch, co
     return err;
 }
 
-static enum sg_error check_if_match(struct sg_request *req, const struct sg_asset *asset)
+/* expected: the version that a change must find, 0 when any will do. */
+static enum sg_error check_if_match(struct sg_request *req, const struct sg_asset *asset,
+                                    uint64_t *expected)
 {
     char etag[SG_ETAG_SIZE];
     sg_asset_etag(asset, etag);
     if (sg_conditional_if_match(req, etag) != SG_OK)
         return sg_request_fail(req, SG_ERR_PRECONDITION_FAILED, "If-Match",
                                "the asset has changed since; its ETag is %s", etag);
+    *expected = sg_conditional_has_tags(req) ? asset->f.version : 0;
     return SG_OK;
 }
 
@@ -109,55 +145,31 @@ static enum sg_error parse_patch(struct sg_request *req, struct sg_asset_edit *e
     return err;
 }
 
-static void apply_edit(const struct sg_asset_edit *edit, struct sg_asset_fields *f)
-{
-    if (edit->title != NULL)
-        f->title = edit->title;
-    if (edit->description != NULL)
-        f->description = edit->description;
-    if (edit->tags_json != NULL)
-        f->tags_json = edit->tags_json;
-    if (edit->custom_json != NULL)
-        f->custom_json = edit->custom_json;
-    if (edit->has_policy)
-        f->policy = edit->policy;
-    f->updated_ms = sg_clock_wall_ms();
-}
-
 static enum sg_error asset_patch(struct sg_request *req, struct sg_response *res)
 {
     struct sg_asset_edit edit = {0};
+    struct change ch = {.edit = &edit};
     struct sg_asset_entry *e = NULL;
     enum sg_error err = sg_asset_load_owned(req, false, &e);
     if (err == SG_OK)
-        err = check_if_match(req, e->asset);
+        err = check_if_match(req, e->asset, &ch.expected);
     if (err == SG_OK)
         err = parse_patch(req, &edit);
     if (err != SG_OK)
         goto out;
-    struct sg_asset_fields f = e->asset->f;
-    apply_edit(&edit, &f);
-    struct change ch = {.fields = &f, .id = f.id, .expected = f.version};
+    ch.id = e->asset->f.id;
     err = commit_change(req, &ch, "asset.update");
-    if (err == SG_ERR_PRECONDITION_FAILED && sg_request_header(req, "if-match") == NULL)
-        err = sg_request_fail(req, SG_ERR_CONFLICT, NULL,
-                              "the asset was changed at the same time; read it again");
     if (err != SG_OK)
         goto out;
     sg_metric_add(SG_METRIC_UPDATE_METADATA_SUCCESS, 0, 1);
-    f.version++;
-    struct sg_asset *asset = NULL;
-    err = sg_asset_create(&f, &asset);
-    if (err == SG_OK) {
-        err = answer_asset(req, res,
-                           &(struct sg_asset_entry){.asset = asset,
-                                                    .index = e->index,
-                                                    .renditions = e->renditions,
-                                                    .subtitles = e->subtitles,
-                                                    .shows = e->shows});
-        sg_asset_unref(asset);
-    }
+    err = answer_asset(req, res,
+                       &(struct sg_asset_entry){.asset = ch.after,
+                                                .index = e->index,
+                                                .renditions = e->renditions,
+                                                .subtitles = e->subtitles,
+                                                .shows = e->shows});
 out:
+    sg_asset_unref(ch.after);
     sg_asset_entry_unref(e);
     return err;
 }
@@ -182,15 +194,15 @@ static void drop_renditions(struct sg_services *svc, const struct sg_asset_entry
 
 static enum sg_error asset_delete(struct sg_request *req, struct sg_response *res)
 {
+    struct change ch = {0};
     struct sg_asset_entry *e = NULL;
     enum sg_error err = sg_asset_load_owned(req, false, &e);
     if (err == SG_OK)
-        err = check_if_match(req, e->asset);
+        err = check_if_match(req, e->asset, &ch.expected);
     if (err != SG_OK)
         goto out;
     const char *id = e->asset->f.id;
-    bool conditional = sg_request_header(req, "if-match") != NULL;
-    struct change ch = {.id = id, .expected = conditional ? e->asset->f.version : 0};
+    ch.id = id;
     err = commit_change(req, &ch, "asset.delete");
     if (err != SG_OK)
         goto out;

@@ -1,4 +1,5 @@
 """Assets: read, change, delete, list; versions and owners."""
+import concurrent.futures
 import os
 
 import support
@@ -60,6 +61,48 @@ class Metadata(support.DaemonCase):
         stale = self.ann.request("PATCH", path, body={"title": "z"}, headers={"If-Match": etag})
         self.assertProblem(stale, 412, "precondition-failed")
         self.assertEqual(self.ann.get(path).json()["title"], "Neu")
+
+    def at_once(self, method, path, bodies, headers):
+        with concurrent.futures.ThreadPoolExecutor(len(bodies)) as pool:
+            send = lambda body: self.ann.request(method, path, body=body, headers=headers)
+            return sorted(response.status for response in pool.map(send, bodies))
+
+    def test_changes_at_once(self):
+        """Without a version to hold to, every change is made; of those that name one, the first."""
+        path = f"/api/v1/assets/{self.asset()['id']}"
+        fields = ("title", "description")
+        version = 1
+        for headers in ({}, {"If-Match": "*"}):
+            for attempt in range(4):
+                bodies = [{fields[i % 2]: f"{attempt}.{i}"} for i in range(16)]
+                self.assertEqual(self.at_once("PATCH", path, bodies, headers), [200] * 16, headers)
+                got = self.ann.get(path).json()
+                version += 16
+                self.assertEqual(got["version"], version)
+                for i, field in enumerate(fields):
+                    self.assertIn({field: got[field]}, bodies[i::2])
+        for attempt in range(4):
+            etag = self.ann.get(path).header("ETag")
+            bodies = [{"title": f"won.{attempt}.{i}"} for i in range(16)]
+            self.assertEqual(self.at_once("PATCH", path, bodies, {"If-Match": etag}), [200] + [412] * 15)
+            version += 1
+            self.assertEqual(self.ann.get(path).json()["version"], version)
+
+    def test_deletion_of_whatever_version_is_there(self):
+        for _ in range(4):
+            path = f"/api/v1/assets/{self.asset()['id']}"
+            with concurrent.futures.ThreadPoolExecutor(1) as pool:
+                changes = pool.submit(lambda p=path: [self.ann.request("PATCH", p, body={"title": f"t{i}"}).status
+                                                      for i in range(50)])
+                support.eventually(lambda p=path: self.ann.get(p).json()["version"] > 3, 10, "some changes")
+                gone = self.ann.request("DELETE", path, headers={"If-Match": "*"})
+                self.assertEqual(gone.status, 204, gone.body)
+                self.assertLessEqual(set(changes.result()), {200, 404})
+            self.assertProblem(self.ann.get(path), 404)
+        path = f"/api/v1/assets/{self.asset()['id']}"
+        etag = self.ann.get(path).header("ETag")
+        self.ann.request("PATCH", path, body={"title": "newer"})
+        self.assertProblem(self.ann.request("DELETE", path, headers={"If-Match": etag}), 412)
 
     def test_policy_takes_effect_at_once(self):
         asset = self.asset()

@@ -57,6 +57,8 @@ void sg_response_problem(struct sg_request *req, struct sg_response *res, enum s
 void sg_conditional_apply(struct sg_request *req, struct sg_response *res);
 /* For changes: If-Match against the current etag. SG_OK when absent or matching; PRECONDITION_FAILED. */
 enum sg_error sg_conditional_if_match(struct sg_request *req, const char *etag) SG_NODISCARD;
+/* Whether the change is for one version: false without If-Match and with "*", which only ask that there is something to change. */
+bool sg_conditional_has_tags(const struct sg_request *req);
 
 /* range.c (RFC 9110 section 14). Parsing is separate for fuzzing. At most 16 ranges; overlapping or more: the whole content is answered (allowed by 14.2). */
 struct sg_range { uint64_t start, end; }; /* [start, end) */

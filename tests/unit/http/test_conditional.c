@@ -109,15 +109,18 @@ static void test_if_match(void **state)
     static const struct {
         const char *value;
         enum sg_error err;
+        bool holds_to_version;
     } table[] = {
-        {NULL, SG_OK},
-        {"\"v1\"", SG_OK},
-        {"\"v0\",\"v1\"", SG_OK},
-        {"*", SG_OK},
-        {"\"v0\"", SG_ERR_PRECONDITION_FAILED},
-        {"W/\"v1\"", SG_ERR_PRECONDITION_FAILED},
-        {"v1", SG_ERR_PRECONDITION_FAILED},
-        {"", SG_ERR_PRECONDITION_FAILED},
+        {NULL, SG_OK, false},
+        {"\"v1\"", SG_OK, true},
+        {"\"v0\",\"v1\"", SG_OK, true},
+        {"\"\",\"v1\"", SG_OK, true},
+        {"*", SG_OK, false},
+        {" * ", SG_OK, false},
+        {"\"v0\"", SG_ERR_PRECONDITION_FAILED, true},
+        {"W/\"v1\"", SG_ERR_PRECONDITION_FAILED, true},
+        {"v1", SG_ERR_PRECONDITION_FAILED, true},
+        {"", SG_ERR_PRECONDITION_FAILED, true},
     };
     struct http_fixture *f = *state;
     for (size_t i = 0; i < SG_ARRAY_LEN(table); i++) {
@@ -126,6 +129,7 @@ static void test_if_match(void **state)
             fixture_header(f, "if-match", table[i].value);
         assert_int_equal(sg_conditional_if_match(&f->req, ETAG), table[i].err);
         assert_int_equal(f->req.fail_detail != NULL, table[i].err != SG_OK);
+        assert_int_equal(sg_conditional_has_tags(&f->req), table[i].holds_to_version);
     }
 }
 
