@@ -82,6 +82,23 @@ void sg_route_table_write_markdown(const struct sg_route_table *t, struct sg_tex
     }
 }
 
+/* Held to by e2e.guard. */
+static const char library_refusals[] =
+    "\n## Refused by the HTTP library\n\n"
+    "A head that libmicrohttpd cannot read never becomes a request. The library answers by "
+    "itself, with a few words of HTML in place of a problem and without `X-Request-Id`, and "
+    "closes the connection; no metric counts it.\n\n"
+    "| status | when |\n|---|---|\n"
+    "| 400 | The request line or a header line cannot be parsed |\n"
+    "| 414 | The request line alone is larger than the memory of a connection: "
+    "`server.max_header_bytes` and 8 KiB |\n"
+    "| 431 | The request line fits into that, the header fields do not |\n"
+    "| 505 | The version is not HTTP/1 |\n\n"
+    "Heads between `server.max_header_bytes` and that memory are refused with problems, but for "
+    "those that leave no room for an answer: they get the close alone, and so does what is not "
+    "HTTP at all. Content whose chunks cannot be parsed gets such a 400 too; its request is "
+    "counted as dropped.\n";
+
 void sg_errors_write_markdown(struct sg_text *out)
 {
     sg_text_puts(out, "# Errors\n\n"
@@ -96,4 +113,5 @@ void sg_errors_write_markdown(struct sg_text *out)
         put_cell(out, sg_error_title(err));
         sg_text_puts(out, " |\n");
     }
+    sg_text_puts(out, library_refusals);
 }

@@ -90,6 +90,37 @@ class Guard(support.DaemonCase):
                 self.assertEqual(len(found), 1)
                 self.assertIn(found[0], (400, 413, 414, 431))
 
+    def test_refused_by_the_library(self):
+        """What docs/ERRORS.md says of requests that the daemon never sees."""
+        counts = lambda: (self.daemon.metric("malformed_requests_total"),
+                          self.daemon.metric("request_count_total", route="unmatched"))
+        before = counts()
+        for status, sent in ((414, f"GET /{'a' * 40000} HTTP/1.1\r\n{HOST}\r\n"),
+                             (431, f"GET /version HTTP/1.1\r\n{HOST}X-A: {'a' * 60000}\r\n\r\n"),
+                             (400, "GET /version\r\n\r\n"), (400, f"GET /version HTTP/1.1\r\n{HOST}Nonsense\r\n\r\n"),
+                             (505, f"GET /version HTTP/2.0\r\n{HOST}\r\n")):
+            with self.subTest(status=status, sent=sent[:30]), Raw(self.daemon.port) as raw:
+                answer = raw.send(sent).read_all()
+                self.assertEqual(support.statuses(answer), [status])
+                self.assertIn(b"\r\nConnection: close\r\n", answer)
+                self.assertIn(b"\r\n\r\n<html>", answer)
+                self.assertNotIn(b"X-Request-Id", answer)
+        self.assertEqual(counts(), before)
+        dropped = lambda: self.daemon.metric("request_count_total", method="PUT", code="dropped")
+        before = dropped()
+        with self.subTest("chunk"), Raw(self.daemon.port) as raw:
+            answer = raw.send(f"PUT /api/v1/upload/x HTTP/1.1\r\n{HOST}Authorization: Bearer {self.daemon.admin_key}\r\n"
+                              "Transfer-Encoding: chunked\r\n\r\nzz\r\n\r\n").read_all()
+            self.assertEqual(support.statuses(answer), [400])
+            self.assertIn(b"\r\n\r\n<html>", answer)
+        support.eventually(lambda: dropped() == before + 1, 5, "the count")
+        for status, sent in ((414, f"GET /{'a' * 5000} HTTP/1.1\r\n{HOST}\r\n"),
+                             (431, f"GET /version HTTP/1.1\r\n{HOST}X-A: {'a' * 20000}\r\n\r\n")):
+            with self.subTest(status=status), Raw(self.daemon.port) as raw:
+                answer = raw.send(sent).read_all()
+                self.assertEqual(support.statuses(answer), [status])
+                self.assertIn(b"\r\nContent-Type: application/problem+json\r\n", answer)
+
     def test_many_headers(self):
         with Raw(self.daemon.port) as raw:
             raw.send(f"GET /version HTTP/1.1\r\n{HOST}" + "".join(f"X-{i}: a\r\n" for i in range(100)) + "Connection: close\r\n\r\n")
