@@ -8,6 +8,7 @@
 #include "streamgate/http/asset_view.h"
 #include "streamgate/layers/jobs.h"
 #include "streamgate/modules/modules.h"
+#include "streamgate/store/upload_store.h"
 
 static enum sg_error answer_asset(struct sg_request *req, struct sg_response *res,
                                   const struct sg_asset_entry *e)
@@ -50,6 +51,7 @@ struct change {
     const char *id;
     uint64_t expected;      /* version, 0: whichever is there when its turn comes */
     struct sg_asset *after; /* what an edit made; the caller's */
+    bool ended_upload;      /* out: of a delete */
     struct sg_audit_event event;
 };
 
@@ -85,11 +87,21 @@ static enum sg_error edit_row(struct sg_db_conn *c, struct change *ch)
     return err;
 }
 
+/* An upload that is being made into the asset would make it again. */
+static enum sg_error delete_rows(struct sg_db_conn *c, struct change *ch)
+{
+    enum sg_error err = sg_asset_delete(c, ch->id, ch->expected);
+    if (err != SG_OK)
+        return err;
+    err = sg_upload_delete_processing(c, ch->id);
+    ch->ended_upload = err == SG_OK;
+    return err == SG_ERR_NOT_FOUND ? SG_OK : err;
+}
+
 static enum sg_error change_rows(struct sg_db_conn *c, void *arg)
 {
     struct change *ch = arg;
-    enum sg_error err =
-        ch->edit != NULL ? edit_row(c, ch) : sg_asset_delete(c, ch->id, ch->expected);
+    enum sg_error err = ch->edit != NULL ? edit_row(c, ch) : delete_rows(c, ch);
     return err != SG_OK ? err : sg_audit_append(c, &ch->event);
 }
 
@@ -206,6 +218,8 @@ static enum sg_error asset_delete(struct sg_request *req, struct sg_response *re
     err = commit_change(req, &ch, "asset.delete");
     if (err != SG_OK)
         goto out;
+    if (ch.ended_upload)
+        sg_metric_gauge_add(SG_METRIC_UPLOAD_OPEN, 0, -1);
     sg_content_invalidate(req->svc->content, id, strlen(id));
     /* The row is gone, so the asset is; a file that stays behind is removed by the next start. */
     if (sg_blob_remove(req->svc->blobs, id) != SG_OK)

@@ -1,7 +1,8 @@
 /* From an upload whose bytes are all durable to an asset. The order makes a crash at any point
  * harmless: the row says PROCESSING while the asset's row does; the file moves to its place before
  * the transaction that makes both final. The next start puts PROCESSING back to ACTIVE, keeps the
- * file wherever it is, and the completion is done again. */
+ * file wherever it is, and the completion is done again. Whoever deletes the asset meanwhile takes
+ * the upload's row with it: nothing completes that again. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -27,6 +28,7 @@ struct completing {
     uint64_t now_ms, expires_ms;
     enum sg_error outcome; /* of settle_failed: why it failed */
     bool mistaken;         /* the hash that this request gave is wrong */
+    bool gone, had_row;    /* of tx_gone and tx_undo: the asset was deleted; its upload was not */
     struct sg_audit_event event;
     char resource[sizeof "asset/" + SG_ULID_SIZE];
     char details[160];
@@ -84,11 +86,19 @@ static enum sg_error tx_failed(struct sg_db_conn *c, void *arg)
     m.slug = sg_error_slug(k->outcome);
     m.detail = k->c->why;
     enum sg_error err = sg_asset_finish(c, &k->fields, NULL, 0);
-    if (err == SG_ERR_NOT_FOUND) /* somebody deleted the asset meanwhile */
-        err = SG_OK;
     if (err == SG_OK)
         err = sg_upload_move(c, &m);
     return err != SG_OK ? err : sg_audit_append(c, &k->event);
+}
+
+/* The asset was deleted while it was made: nothing of the upload shall stay. */
+static enum sg_error tx_gone(struct sg_db_conn *c, void *arg)
+{
+    struct completing *k = arg;
+    enum sg_error err = sg_upload_delete(c, k->c->id);
+    k->gone = true;
+    k->had_row = err == SG_OK;
+    return err == SG_ERR_NOT_FOUND ? SG_OK : err;
 }
 
 static enum sg_error tx_undo(struct sg_db_conn *c, void *arg)
@@ -96,14 +106,9 @@ static enum sg_error tx_undo(struct sg_db_conn *c, void *arg)
     struct completing *k = arg;
     struct sg_upload_move m = move_of(k, SG_UPLOAD_PROCESSING, SG_UPLOAD_ACTIVE);
     enum sg_error err = sg_asset_delete(c, k->c->id, 0);
-    return err != SG_OK && err != SG_ERR_NOT_FOUND ? err : sg_upload_move(c, &m);
-}
-
-/* The asset was deleted while it was made: nothing of the upload shall stay. */
-static enum sg_error tx_gone(struct sg_db_conn *c, void *arg)
-{
-    struct completing *k = arg;
-    return sg_upload_delete(c, k->c->id);
+    if (err == SG_ERR_NOT_FOUND)
+        return tx_gone(c, k);
+    return err != SG_OK ? err : sg_upload_move(c, &m);
 }
 
 /* ---- steps ---- */
@@ -229,10 +234,23 @@ static enum sg_error examine(struct completing *k, bool *again)
 static void drop_files(struct completing *k)
 {
     struct sg_services *svc = k->c->svc;
-    if (sg_blob_discard(svc->blobs, k->c->id) != SG_OK ||
-        ((k->file.published || k->file.in_place) && sg_blob_remove(svc->blobs, k->c->id) != SG_OK))
+    enum sg_error err = sg_blob_discard(svc->blobs, k->c->id);
+    /* An earlier completion may have left it in its place. */
+    if (sg_blob_remove(svc->blobs, k->c->id) != SG_OK || err != SG_OK)
         sg_warn_log("upload", "file of upload %s stays until the next start", k->c->id);
     sg_media_sweep(svc->media, svc->media_processes);
+}
+
+/* After tx_gone. Whoever deleted the row counted that one less is open. */
+static enum sg_error end_gone(struct completing *k)
+{
+    drop_files(k);
+    snprintf(k->c->why, sizeof k->c->why, "the asset of this upload was deleted");
+    if (k->had_row)
+        upload_count_failed(k->row->f.kind);
+    else
+        upload_count_failure(upload_count_kind_of(k->row->f.kind));
+    return SG_ERR_GONE;
 }
 
 static enum sg_error settle_failed(struct completing *k, enum sg_error why)
@@ -246,6 +264,8 @@ static enum sg_error settle_failed(struct completing *k, enum sg_error why)
     tell(k, "asset.fail", "failure");
     enum sg_error err = sg_db_write(k->c->svc->db, tx_failed, k);
     sg_asset_cache_invalidate(k->c->svc->assets, k->c->id);
+    if (err == SG_ERR_NOT_FOUND && sg_db_write(k->c->svc->db, tx_gone, k) == SG_OK)
+        return end_gone(k);
     if (err != SG_OK)
         return err;
     drop_files(k);
@@ -267,12 +287,17 @@ static enum sg_error settle_done(struct completing *k)
         upload_count_done(k->row->f.kind, k->file.size_bytes);
         return SG_OK;
     }
-    if (err == SG_ERR_NOT_FOUND && sg_db_write(k->c->svc->db, tx_gone, k) == SG_OK) {
-        drop_files(k);
-        upload_count_failed(k->row->f.kind);
-        return SG_ERR_GONE;
-    }
+    if (err == SG_ERR_NOT_FOUND && sg_db_write(k->c->svc->db, tx_gone, k) == SG_OK)
+        return end_gone(k);
     return err;
+}
+
+/* GONE: there is nothing left to undo. */
+static enum sg_error undo(struct completing *k)
+{
+    enum sg_error err = sg_db_write(k->c->svc->db, tx_undo, k);
+    sg_asset_cache_invalidate(k->c->svc->assets, k->c->id);
+    return err == SG_OK && k->gone ? end_gone(k) : err;
 }
 
 /* Under the claim, all checked. */
@@ -297,8 +322,9 @@ static enum sg_error make(struct completing *k)
         err = settle_failed(k, err);
     if (err == SG_OK || (is_final(err) && !again) || err == SG_ERR_GONE)
         return err;
-    enum sg_error undone = sg_db_write(svc->db, tx_undo, k);
-    sg_asset_cache_invalidate(svc->assets, k->c->id);
+    enum sg_error undone = undo(k);
+    if (undone == SG_ERR_GONE)
+        return undone;
     if (undone != SG_OK)
         sg_error_log("upload", "upload %s stays in processing until the next start: %s", k->c->id,
                      sg_error_title(undone));
@@ -329,7 +355,7 @@ static enum sg_error complete_row(struct completing *k)
     }
     if (u->state == SG_UPLOAD_PROCESSING) {
         /* We hold the claim, so nobody is at it: an earlier completion could not be undone. */
-        enum sg_error undone = sg_db_write(k->c->svc->db, tx_undo, k);
+        enum sg_error undone = undo(k);
         if (undone != SG_OK)
             return undone;
     }

@@ -146,10 +146,21 @@ static enum sg_error next_half_made(struct sg_db_conn *c, char out[SG_ULID_SIZE]
     return err;
 }
 
+static enum sg_error delete_unwanted(struct sg_db_conn *c)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c,
+                 "DELETE FROM uploads WHERE state = 1 AND " OPEN
+                 " AND NOT EXISTS(SELECT 1 FROM assets a WHERE a.id = uploads.id)");
+    return sg_stmt_run(&st);
+}
+
 enum sg_error sg_upload_reset_processing(struct sg_db_conn *c, uint64_t *out_n)
 {
     char id[SG_ULID_SIZE];
-    enum sg_error err;
+    enum sg_error err = delete_unwanted(c);
+    if (err)
+        return err;
     while ((err = next_half_made(c, id)) == SG_OK) {
         err = sg_asset_delete(c, id, 0);
         if (err)

@@ -331,6 +331,15 @@ enum sg_error sg_upload_delete(struct sg_db_conn *c, const char *id)
     return sg_stmt_run_changing(&st);
 }
 
+enum sg_error sg_upload_delete_processing(struct sg_db_conn *c, const char *id)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c, "DELETE FROM uploads WHERE id = ?1 AND state = ?2");
+    sg_stmt_bind_text(&st, id);
+    sg_stmt_bind_u64(&st, SG_UPLOAD_PROCESSING);
+    return sg_stmt_run_changing(&st);
+}
+
 struct stored_chunk {
     bool found;
     uint64_t len;

@@ -234,6 +234,27 @@ class Daemon:
         return self.admin.get("/api/v1/assets?status=ready&limit=200").json()["items"]
 
 
+class MediaHeld:
+    """The media processes stand still meanwhile: what waits for a probe stays in processing."""
+
+    def __init__(self, daemon):
+        self.pids = []
+        for task in os.listdir(f"/proc/{daemon.process.pid}/task"):
+            with open(f"/proc/{daemon.process.pid}/task/{task}/children", encoding="ascii") as file:
+                self.pids += [int(pid) for pid in file.read().split()]
+        assert self.pids, "no media process"
+
+    def __enter__(self):
+        for pid in self.pids:
+            os.kill(pid, signal.SIGSTOP)
+        return self
+
+    def __exit__(self, *_):
+        for pid in self.pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
 class DaemonCase(unittest.TestCase):
     """A daemon shared by the tests of a class."""
     settings = {}

@@ -1,12 +1,10 @@
 """Chunked uploads: chunks in any order, twice, torn, taken over; completion; what a crash, an expiry, a quota does."""
 import base64
 import concurrent.futures
-import contextlib
 import hashlib
 import http.client
 import os
 import random
-import signal
 import struct
 import unittest
 
@@ -82,27 +80,6 @@ def first_segment(client, asset):
     lines = client.get(media).body.decode().splitlines()
     segment = next(line for line in lines if line and line[0] != "#")
     return client.get(os.path.dirname(media) + "/" + segment)
-
-
-class MediaHeld:
-    """The media processes stand still meanwhile: what waits for a probe stays in processing."""
-
-    def __init__(self, daemon):
-        self.pids = []
-        for task in os.listdir(f"/proc/{daemon.process.pid}/task"):
-            with open(f"/proc/{daemon.process.pid}/task/{task}/children", encoding="ascii") as file:
-                self.pids += [int(pid) for pid in file.read().split()]
-        assert self.pids, "no media process"
-
-    def __enter__(self):
-        for pid in self.pids:
-            os.kill(pid, signal.SIGSTOP)
-        return self
-
-    def __exit__(self, *_):
-        for pid in self.pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
 
 class Torn:
@@ -365,7 +342,7 @@ class Chunked(support.DaemonCase):
         upload = create(self.admin, data)
         send(self.admin, upload, data)
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
-            with MediaHeld(self.daemon):
+            with support.MediaHeld(self.daemon):
                 first = pool.submit(complete, self.admin, upload)
                 state = eventually(lambda: (s := show(self.admin, upload))["status"] == "processing" and s, 10,
                                    "an upload in processing")
@@ -607,7 +584,7 @@ class Crash(unittest.TestCase):
             self.assertEqual(missing, set(range(len(parts))) - there)
             self.assertEqual(state["received_bytes"], sum(len(parts[n]) for n in there))
         send(daemon.admin, upload, data, missing)
-        with concurrent.futures.ThreadPoolExecutor(1) as pool, MediaHeld(daemon):
+        with concurrent.futures.ThreadPoolExecutor(1) as pool, support.MediaHeld(daemon):
             answer = pool.submit(complete, daemon.admin, upload)
             eventually(lambda: show(daemon.admin, upload)["status"] == "processing", 10, "an upload in processing")
             daemon.kill()
@@ -635,7 +612,7 @@ class Stalled(support.DaemonCase):
     def fail_to_complete(self, upload):
         # One that has only just been started anew would not be held.
         support.eventually(lambda: self.daemon.metric("media_workers") == 1, 10, "a media process")
-        with MediaHeld(self.daemon):
+        with support.MediaHeld(self.daemon):
             response = complete(self.admin, upload)
         self.assertProblem(response, (503, 504))
 

@@ -506,37 +506,6 @@ class Quota(TusCase):
         self.assertEqual(sorted(answer.status for answer in answers), [204] * 2 + [507] * 14)
 
 
-class Owed(TusCase):
-    """Whole uploads whose owner has too much for another asset."""
-
-    def read_bytes(self):
-        with open(f"/proc/{self.daemon.process.pid}/io", encoding="ascii") as file:
-            return int(file.readline().split()[1])
-
-    def again(self, **settings):
-        self.daemon.stop()
-        self.daemon.settings.update(settings)
-        self.daemon.start()
-        type(self).admin, type(self).anonymous = self.daemon.admin, self.daemon.anonymous
-
-    def test_they_are_not_read_in_vain(self):
-        data = read(clip("heavy"))
-        self.uploaded(clip("short"))
-        url = self.create(len(data))
-        self.assertEqual(self.patch(url, 0, data[:-1]).status, 204)
-        self.again(**{"quota.max_assets": "1"})
-        self.assertProblem(self.patch(url, len(data) - 1, data[-1:]), 507, "quota-exceeded")
-        self.assertEqual(self.offset(url), len(data))
-        refused, start = self.daemon.metric("quota_exceeded_total"), self.read_bytes()
-        eventually(lambda: self.daemon.metric("quota_exceeded_total") >= refused + 2, 30, "two more tries")
-        self.assertLess(self.read_bytes() - start, len(data))
-        self.again(**{"quota.max_assets": "2"})
-        path = "/api/v1/assets/" + url.rpartition("/")[2]
-        eventually(lambda: self.admin.get(path).status == 200 and self.admin.get(path).json()["status"] == "ready",
-                   20, "the asset, now that there is room")
-        self.check_asset(url, data)
-
-
 class Crossing(TusCase):
     settings = {**TusCase.settings, "server.cors_origins": "https://app.example"}
 

@@ -61,6 +61,8 @@ enum sg_error sg_upload_set_filename(struct sg_db_conn *c, const char *id, const
 struct sg_upload_move { const char *id; enum sg_upload_state from, to; const char *slug, *detail; uint64_t now_ms, expires_ms; };
 enum sg_error sg_upload_move(struct sg_db_conn *c, const struct sg_upload_move *m) SG_NODISCARD;
 enum sg_error sg_upload_delete(struct sg_db_conn *c, const char *id) SG_NODISCARD; /* with its chunks; NOT_FOUND */
+/* In the transaction that deletes the asset of this id: the upload that is being made into it goes with it. NOT_FOUND: none is. */
+enum sg_error sg_upload_delete_processing(struct sg_db_conn *c, const char *id) SG_NODISCARD;
 
 /* Chunks of a chunked upload, numbered from 0. put: SG_OK; EXISTS when the same bytes are stored already (nothing changed); CONFLICT when other bytes are; adds len to the upload's offset_bytes and refreshes
  * updated and expires; CONFLICT also, and first, when the upload is not ACTIVE or not a chunked one; NOT_FOUND without upload. */
@@ -79,7 +81,7 @@ void sg_upload_list_free(struct sg_upload_list *list);
 enum sg_error sg_upload_expired(struct sg_db_conn *c, uint64_t now_ms, unsigned limit, enum sg_error (*visit)(void *arg, const char *id), void *arg) SG_NODISCARD;
 /* ACTIVE or PROCESSING: those whose staged file must be kept. u is good during visit, which must not change uploads. */
 enum sg_error sg_upload_each_open(struct sg_db_conn *c, enum sg_error (*visit)(void *arg, const struct sg_upload *u), void *arg) SG_NODISCARD;
-/* At start: every PROCESSING upload becomes ACTIVE again and its asset row of status processing goes; returns how many. */
+/* At start: every PROCESSING upload becomes ACTIVE again and its asset row of status processing goes; returns how many. One without an asset goes: somebody deleted that. */
 enum sg_error sg_upload_reset_processing(struct sg_db_conn *c, uint64_t *out_n) SG_NODISCARD;
 
 /* What a user holds: kept by triggers, in the transaction of the change, so reading is one row. Every byte is counted once: an asset's from the moment it is ready, before that as

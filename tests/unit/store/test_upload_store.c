@@ -240,6 +240,29 @@ static void one_of_two_moves_wins(void **state)
                      SG_ERR_INVALID);
 }
 
+static enum sg_error delete_processing_closure(struct sg_db_conn *c, void *arg)
+{
+    const struct sg_upload_fields *f = arg;
+    return sg_upload_delete_processing(c, f->id);
+}
+
+static void only_one_that_is_being_made_goes_with_its_asset(void **state)
+{
+    struct scratch *s = *state;
+    for (unsigned i = 0; i < SG_UPLOAD_STATE_COUNT; i++) {
+        struct sg_upload_fields f = sample_upload();
+        f.state = (enum sg_upload_state)i;
+        bool goes = f.state == SG_UPLOAD_PROCESSING;
+        assert_int_equal(put_upload(s->db, &f), SG_OK);
+        assert_int_equal(sg_db_write(s->db, delete_processing_closure, &f),
+                         goes ? SG_OK : SG_ERR_NOT_FOUND);
+        struct sg_upload *u = fetch_upload(s->db, f.id);
+        assert_int_equal(u == NULL, goes);
+        sg_upload_free(&u);
+    }
+    assert_int_equal(usage_of(s->db, OWNER_A).uploads, 1);
+}
+
 struct racer {
     struct sg_db *db;
     const char *id;
@@ -415,6 +438,7 @@ int main(void)
         DB_TEST(size_is_set_once),
         DB_TEST(etag_is_replaced),
         DB_TEST(one_of_two_moves_wins),
+        DB_TEST(only_one_that_is_being_made_goes_with_its_asset),
         DB_TEST(one_of_many_threads_wins),
         DB_TEST(chunks_are_taken_once),
         DB_TEST(deletion_takes_the_chunks),

@@ -1,0 +1,106 @@
+"""tus uploads whose last byte is there: the asset is made, now or later, unless somebody does not want it."""
+import concurrent.futures
+import contextlib
+import http.client
+import os
+import signal
+import time
+
+import support
+from support import clip, eventually
+from tus_support import TusCase, read
+
+
+class WholeCase(TusCase):
+    def start(self, **settings):
+        self.daemon.settings.update(settings)
+        self.daemon.start()
+        type(self).admin, type(self).anonymous = self.daemon.admin, self.daemon.anonymous
+
+    def again(self, **settings):
+        self.daemon.stop()
+        self.start(**settings)
+
+    def asset(self, url):
+        return self.admin.get("/api/v1/assets/" + url.rpartition("/")[2])
+
+
+class Deleted(WholeCase):
+    """An asset that is deleted while it is made stays deleted, whatever becomes of the request that makes it."""
+    settings = {**TusCase.settings, "media.workers": "1"}
+
+    def setUp(self):
+        eventually(lambda: self.daemon.metric("media_workers") == 1, 10, "a media process")
+        self.opened = self.daemon.metric("upload_open")
+
+    def check(self, end):
+        data = read(clip("short")) + b"\0\0\0\x10free" + os.urandom(8)  # or it would be there already
+        url = self.create(len(data))
+        path = "/api/v1/assets/" + url.rpartition("/")[2]
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            with support.MediaHeld(self.daemon) as held:
+                answer = pool.submit(self.patch, url, 0, data)
+                eventually(lambda: self.asset(url).status == 200, 10, "an asset that is being made")
+                self.assertEqual(self.asset(url).json()["status"], "processing")
+                self.assertEqual(self.admin.request("DELETE", path).status, 204)
+                self.assertEqual(self.daemon.metric("upload_open"), self.opened)
+                end(held, answer)
+        for _ in range(14):  # what is owed is looked for each five seconds
+            self.assertEqual(self.asset(url).status, 404)
+            self.assertEqual(self.head(url).status, 404)
+            time.sleep(0.5)
+        self.assertGone(url)
+        self.assertEqual(self.daemon.metric("upload_open"), self.opened)
+        self.assertEqual(self.daemon.files("assets"), [])
+
+    def test_daemon_is_killed(self):
+        def end(_, answer):
+            self.daemon.kill()
+            with contextlib.suppress(http.client.HTTPException, ConnectionError):
+                answer.result()
+            self.start()
+        self.opened = 0
+        self.check(end)
+
+    def test_media_process_dies(self):
+        def end(held, answer):
+            for pid in held.pids:
+                os.kill(pid, signal.SIGKILL)
+            self.assertProblem(answer.result(), 410, "gone")
+        self.check(end)
+
+    def test_it_is_made_all_the_same(self):
+        def end(held, answer):
+            for pid in held.pids:
+                os.kill(pid, signal.SIGCONT)
+            self.assertProblem(answer.result(), 410, "gone")
+        self.check(end)
+
+
+class Owed(WholeCase):
+    """Whole uploads whose owner has too much for another asset."""
+
+    def read_bytes(self):
+        with open(f"/proc/{self.daemon.process.pid}/io", encoding="ascii") as file:
+            return int(file.readline().split()[1])
+
+    def test_they_are_not_read_in_vain(self):
+        data = read(clip("heavy"))
+        self.uploaded(clip("short"))
+        url = self.create(len(data))
+        self.assertEqual(self.patch(url, 0, data[:-1]).status, 204)
+        self.again(**{"quota.max_assets": "1"})
+        self.assertProblem(self.patch(url, len(data) - 1, data[-1:]), 507, "quota-exceeded")
+        self.assertEqual(self.offset(url), len(data))
+        refused, start = self.daemon.metric("quota_exceeded_total"), self.read_bytes()
+        eventually(lambda: self.daemon.metric("quota_exceeded_total") >= refused + 2, 30, "two more tries")
+        self.assertLess(self.read_bytes() - start, len(data))
+        self.again(**{"quota.max_assets": "2"})
+        path = "/api/v1/assets/" + url.rpartition("/")[2]
+        eventually(lambda: self.admin.get(path).status == 200 and self.admin.get(path).json()["status"] == "ready",
+                   20, "the asset, now that there is room")
+        self.check_asset(url, data)
+
+
+if __name__ == "__main__":
+    support.main()
