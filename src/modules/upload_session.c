@@ -172,6 +172,7 @@ enum sg_error upload_load(struct sg_request *req, const char *id, unsigned kinds
 
 struct removal {
     const char *id;
+    const struct sg_config *cfg;
     uint64_t expired_before_ms; /* not 0: only when it has expired by then */
     enum sg_upload_state was;
     struct sg_audit_event event;
@@ -186,6 +187,19 @@ static bool is_owed_an_asset(const struct sg_upload_fields *f)
            f->offset_bytes == f->size_bytes;
 }
 
+/* CONFLICT: not yet. One that is owed an asset waits for it only as long as it is not its owner who
+ * has too much for another. */
+static enum sg_error check_expired(struct sg_db_conn *c, const struct removal *r,
+                                   const struct sg_upload_fields *f)
+{
+    if (f->expires_ms >= r->expired_before_ms)
+        return SG_ERR_CONFLICT;
+    if (!is_owed_an_asset(f))
+        return SG_OK;
+    enum sg_error err = upload_quota_owed(c, r->cfg, f->owner);
+    return err == SG_ERR_QUOTA ? SG_OK : err == SG_OK ? SG_ERR_CONFLICT : err;
+}
+
 static enum sg_error remove_row(struct sg_db_conn *c, void *arg)
 {
     struct removal *r = arg;
@@ -194,11 +208,11 @@ static enum sg_error remove_row(struct sg_db_conn *c, void *arg)
     if (err != SG_OK)
         return err;
     r->was = row->f.state;
-    bool early = r->expired_before_ms != 0 &&
-                 (row->f.expires_ms >= r->expired_before_ms || is_owed_an_asset(&row->f));
+    if (r->expired_before_ms != 0)
+        err = check_expired(c, r, &row->f);
     sg_upload_free(&row);
-    if (early)
-        return SG_ERR_CONFLICT;
+    if (err != SG_OK)
+        return err;
     if (r->was == SG_UPLOAD_PROCESSING) {
         /* Left over by a completion that could not put it back: its asset was never ready. */
         err = sg_asset_delete(c, r->id, 0);
@@ -285,7 +299,7 @@ enum sg_error upload_sync_staged(struct sg_services *svc, int fd, bool first)
 struct id_batch {
     char ids[EXPIRE_BATCH][SG_ULID_SIZE];
     size_t n;
-    uint64_t now_ms;
+    struct sg_upload_expiry q;
 };
 
 static enum sg_error batch_add(void *arg, const char *id)
@@ -298,37 +312,50 @@ static enum sg_error batch_add(void *arg, const char *id)
 static enum sg_error read_expired(struct sg_db_conn *c, void *arg)
 {
     struct id_batch *b = arg;
-    return sg_upload_expired(c, b->now_ms, EXPIRE_BATCH, batch_add, b);
+    b->n = 0;
+    return sg_upload_expired(c, &b->q, batch_add, b);
 }
 
-/* One that is written to right now is left alone: its row's expiry is refreshed by the commit. */
-static void expire_one(struct sg_services *svc, const char *id, uint64_t now_ms)
+/* One that is written to right now is left alone: its row's expiry is refreshed by the commit.
+ * False: it is there still. */
+static bool expire_one(struct sg_services *svc, const char *id, uint64_t now_ms)
 {
     struct upload_claim *claim = NULL;
     if (upload_claim_try(svc->uploads->claims, id, UPLOAD_SLOT_ALL, &claim) != SG_OK)
-        return;
+        return false;
     struct removal r = {.id = id,
+                        .cfg = sg_services_config(svc),
                         .expired_before_ms = now_ms,
                         .event = {.event_type = "data",
                                   .actor = "system",
                                   .action = "upload.expire",
                                   .result = "success"}};
+    bool removed = false;
     if (upload_claim_enter(claim) == SG_OK) {
-        if (remove_claimed(svc, &r) == SG_OK && r.was == SG_UPLOAD_ACTIVE)
+        removed = remove_claimed(svc, &r) == SG_OK;
+        if (removed && r.was == SG_UPLOAD_ACTIVE)
             sg_metric_add(SG_METRIC_UPLOAD_EXPIRED, 0, 1);
         upload_claim_leave(claim);
     }
     upload_claim_release(&claim);
+    return removed;
 }
 
-/* On a blocking thread: removing a large file takes a while. */
+/* On a blocking thread: removing a large file takes a while. Those that stay are passed over, so
+ * that however many one user has of them, nobody else's wait behind them. */
 static void expire(void *arg)
 {
     struct sg_services *svc = arg;
-    struct id_batch b = {.now_ms = sg_clock_wall_ms()};
-    if (sg_db_read(svc->db, read_expired, &b) == SG_OK)
+    const struct sg_config *cfg = sg_services_config(svc);
+    struct id_batch b = {.n = EXPIRE_BATCH,
+                         .q = {.now_ms = sg_clock_wall_ms(),
+                               .max_bytes = sg_config_uint(cfg, SG_SET_quota_max_bytes),
+                               .max_assets = sg_config_uint(cfg, SG_SET_quota_max_assets),
+                               .limit = EXPIRE_BATCH}};
+    while (b.n == EXPIRE_BATCH && !atomic_load(&svc->draining) &&
+           sg_db_read(svc->db, read_expired, &b) == SG_OK)
         for (size_t i = 0; i < b.n; i++)
-            expire_one(svc, b.ids[i], b.now_ms);
+            b.q.skip += !expire_one(svc, b.ids[i], b.q.now_ms);
     atomic_store(&svc->uploads->expiring, false);
 }
 

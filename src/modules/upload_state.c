@@ -263,8 +263,8 @@ enum sg_error upload_quota_check_owner(struct sg_services *svc, const char *owne
     return err == SG_OK ? upload_space(svc, bytes) : err;
 }
 
-enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *cfg,
-                                  const char *owner, uint64_t bytes)
+static enum sg_error one_more_asset(struct sg_db_conn *c, const struct sg_config *cfg,
+                                    const char *owner, uint64_t bytes)
 {
     uint64_t max_bytes = sg_config_uint(cfg, SG_SET_quota_max_bytes);
     uint64_t max_assets = sg_config_uint(cfg, SG_SET_quota_max_assets);
@@ -274,11 +274,24 @@ enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *
     enum sg_error err = sg_usage_get(c, owner, &u);
     if (err != SG_OK)
         return err;
-    if (over(u.asset_bytes + u.reserved_bytes, bytes, max_bytes) || over(u.assets, 1, max_assets)) {
+    return over(u.asset_bytes + u.reserved_bytes, bytes, max_bytes) || over(u.assets, 1, max_assets)
+               ? SG_ERR_QUOTA
+               : SG_OK;
+}
+
+enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *cfg,
+                                  const char *owner, uint64_t bytes)
+{
+    enum sg_error err = one_more_asset(c, cfg, owner, bytes);
+    if (err == SG_ERR_QUOTA)
         sg_metric_add(SG_METRIC_QUOTA_EXCEEDED, 0, 1);
-        return SG_ERR_QUOTA;
-    }
-    return SG_OK;
+    return err;
+}
+
+enum sg_error upload_quota_owed(struct sg_db_conn *c, const struct sg_config *cfg,
+                                const char *owner)
+{
+    return one_more_asset(c, cfg, owner, 0);
 }
 
 enum sg_error upload_quota_grow(struct sg_db_conn *c, const struct sg_config *cfg,

@@ -71,6 +71,10 @@ enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *
 /* In the transaction that makes an unfinished upload hold more than it did. QUOTA. */
 enum sg_error upload_quota_grow(struct sg_db_conn *c, const struct sg_config *cfg,
                                 const char *owner, uint64_t more) SG_NODISCARD;
+/* In a transaction: whether the owner may have the asset that a whole upload of theirs is owed.
+ * QUOTA, which is not counted as a refusal. */
+enum sg_error upload_quota_owed(struct sg_db_conn *c, const struct sg_config *cfg,
+                                const char *owner) SG_NODISCARD;
 /* Room for need more bytes beside storage.min_free. NO_SPACE. */
 enum sg_error upload_space(struct sg_services *svc, uint64_t need) SG_NODISCARD;
 

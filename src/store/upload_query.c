@@ -7,6 +7,9 @@
 #include "upload_rows.h"
 
 #define LIMIT_MAX 1000
+_Static_assert(SG_UPLOAD_ACTIVE == 0 && SG_UPLOAD_PROCESSING == 1 && SG_UPLOAD_TUS == 1 &&
+                   SG_UPLOAD_TUS_FINAL == 3,
+               "the numbers in SQL");
 /* The very words of the index on open uploads, or SQLite does not see that it may use it. */
 #define OPEN "state IN (0, 1)"
 #define AFTER_ALL_IDS "~" /* sorts behind every ULID */
@@ -86,23 +89,31 @@ enum sg_error sg_upload_chunk_runs(struct sg_db_conn *c, const char *upload_id,
     return sg_stmt_close(&st);
 }
 
-enum sg_error sg_upload_expired(struct sg_db_conn *c, uint64_t now_ms, unsigned limit,
+#define OWED "state = 0 AND kind IN (1, 3) AND offset_bytes IS size_bytes"
+#define OWNER_HAS_TOO_MUCH                                                                         \
+    "EXISTS(SELECT 1 FROM owner_usage w WHERE w.owner = uploads.owner AND"                         \
+    " ((?2 > 0 AND w.asset_bytes + w.reserved_bytes > ?2) OR (?3 > 0 AND w.assets >= ?3)))"
+
+enum sg_error sg_upload_expired(struct sg_db_conn *c, const struct sg_upload_expiry *q,
                                 enum sg_error (*visit)(void *arg, const char *id), void *arg)
 {
-    if (limit < 1 || limit > LIMIT_MAX)
+    if (q->limit < 1 || q->limit > LIMIT_MAX)
         return SG_ERR_INVALID;
-    char(*ids)[SG_ULID_SIZE] = calloc(limit, sizeof(*ids));
+    char(*ids)[SG_ULID_SIZE] = calloc(q->limit, sizeof(*ids));
     if (!ids)
         return SG_ERR_NO_MEMORY;
     struct sg_stmt st;
     sg_stmt_open(&st, c,
-                 "SELECT id FROM uploads WHERE expires_ms < ?1 AND state <> ?2"
-                 " ORDER BY expires_ms LIMIT ?3");
-    sg_stmt_bind_u64(&st, now_ms);
-    sg_stmt_bind_u64(&st, SG_UPLOAD_PROCESSING);
-    sg_stmt_bind_u64(&st, limit);
+                 "SELECT id FROM uploads WHERE expires_ms < ?1 AND state <> 1"
+                 " AND (NOT (" OWED ") OR " OWNER_HAS_TOO_MUCH ")"
+                 " ORDER BY expires_ms, id LIMIT ?4 OFFSET ?5");
+    sg_stmt_bind_u64(&st, q->now_ms);
+    sg_stmt_bind_u64(&st, q->max_bytes);
+    sg_stmt_bind_u64(&st, q->max_assets);
+    sg_stmt_bind_u64(&st, q->limit);
+    sg_stmt_bind_u64(&st, q->skip);
     size_t n = 0;
-    while (n < limit && sg_stmt_row(&st))
+    while (n < q->limit && sg_stmt_row(&st))
         sg_upload_copy_id(&st, 0, ids[n++]);
     enum sg_error err = sg_stmt_close(&st);
     for (size_t i = 0; i < n && !err; i++)

@@ -3,6 +3,7 @@ import concurrent.futures
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import time
 
@@ -23,6 +24,56 @@ class WholeCase(TusCase):
 
     def asset(self, url):
         return self.admin.get("/api/v1/assets/" + url.rpartition("/")[2])
+
+
+class Expiry(WholeCase):
+    settings = {**TusCase.settings, "upload.expiry": "3s"}
+
+    def whole(self, count):
+        """Uploads whose last byte came, and that may not become assets."""
+        client = self.daemon.client("creator", "tus-whole")
+        data = read(clip("short"))
+        self.uploaded(clip("short"), client)
+        urls = [self.create(len(data), client) for _ in range(count)]
+        for url in urls:
+            self.assertEqual(self.patch(url, 0, data[:-1], client).status, 204)
+        self.again(**{"quota.max_assets": "1"})
+        client.port = self.daemon.port
+        for url in urls:
+            self.assertGreaterEqual(self.patch(url, len(data) - 1, data[-1:], client).status, 400)
+        return urls
+
+    def test_one_that_the_quota_refuses(self):
+        """It expires as it said, and nobody else's upload waits for that."""
+        urls = self.whole(70)
+        left = self.create(10, self.daemon.client("creator", "tus-half"))
+        self.assertEqual(self.patch(left, 0, b"x").status, 204)
+        eventually(lambda: self.head(left).status == 404, 15, "another's upload to expire")
+        eventually(lambda: self.daemon.metric("upload_open") == 0, 15, "those over quota to expire")
+        self.assertGone(left, *urls)
+
+    def test_one_that_is_written_to(self):
+        """However many bodies hang, the uploads of others do not wait behind theirs."""
+        for _ in range(70):
+            self.hanging(self.create(10), 0, 10, b"x")
+        self.wait_received(70)
+        left = self.create(10)
+        eventually(lambda: self.head(left).status == 404, 7, "another upload to expire")
+
+    def test_one_that_waits_for_its_storage(self):
+        """Its bytes were acknowledged: it is made, however long that takes."""
+        data = read(clip("short")) + b"\0\0\0\x10free" + os.urandom(8)
+        url = self.create(len(data))
+        blocked = os.path.join(self.daemon.data, "assets", url[-2:])
+        shutil.rmtree(blocked, ignore_errors=True)
+        with open(blocked, "wb"):
+            self.assertProblem(self.patch(url, 0, data), 503)
+        time.sleep(6)
+        self.assertEqual(self.offset(url), len(data))
+        os.unlink(blocked)
+        eventually(lambda: self.asset(url).status == 200 and self.asset(url).json()["status"] == "ready", 30,
+                   "the asset, late")
+        self.check_asset(url, data)
 
 
 class Deleted(WholeCase):

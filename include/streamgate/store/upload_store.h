@@ -77,8 +77,10 @@ struct sg_upload_query { const char *owner; unsigned kinds; int state; /* or -1 
 struct sg_upload_list { struct sg_upload **items; size_t n; };
 enum sg_error sg_upload_list(struct sg_db_conn *c, const struct sg_upload_query *q, struct sg_upload_list *out) SG_NODISCARD;
 void sg_upload_list_free(struct sg_upload_list *list);
-/* Ids whose expires_ms is before now_ms, oldest first, at most limit (1 to 1000, else INVALID); PROCESSING ones never. visit may change and delete them. */
-enum sg_error sg_upload_expired(struct sg_db_conn *c, uint64_t now_ms, unsigned limit, enum sg_error (*visit)(void *arg, const char *id), void *arg) SG_NODISCARD;
+/* Ids whose expires_ms is before now_ms, oldest first, at most limit (1 to 1000, else INVALID) behind the first `skip`. Never PROCESSING ones; nor those that are owed an asset (ACTIVE, tus or tus final,
+ * all bytes there), unless their owner has too much for it: max_assets (0: no bound) or more assets, or more than max_bytes (0: no bound) in all. visit may change and delete them. */
+struct sg_upload_expiry { uint64_t now_ms, max_bytes, max_assets, skip; unsigned limit; };
+enum sg_error sg_upload_expired(struct sg_db_conn *c, const struct sg_upload_expiry *q, enum sg_error (*visit)(void *arg, const char *id), void *arg) SG_NODISCARD;
 /* ACTIVE or PROCESSING: those whose staged file must be kept. u is good during visit, which must not change uploads. */
 enum sg_error sg_upload_each_open(struct sg_db_conn *c, enum sg_error (*visit)(void *arg, const struct sg_upload *u), void *arg) SG_NODISCARD;
 /* At start: every PROCESSING upload becomes ACTIVE again and its asset row of status processing goes; returns how many. One without an asset goes: somebody deleted that. */

@@ -146,7 +146,8 @@ static enum sg_error find_upload(struct sg_db_conn *c, void *arg)
     if (!err)
         err = sg_upload_chunk_runs(c, arg, take_run, NULL);
     if (!err)
-        err = sg_upload_expired(c, 9999, 10, take_id, NULL);
+        err = sg_upload_expired(c, &(struct sg_upload_expiry){.now_ms = 9999, .limit = 10}, take_id,
+                                NULL);
     if (!err)
         err = sg_upload_each_open(c, take_upload, &n);
     if (!err)

@@ -97,8 +97,8 @@ static void filters_filter(void **state)
 
 struct expiring {
     struct sg_db_conn *c;
-    uint64_t now_ms;
-    unsigned limit, n, stop_at;
+    struct sg_upload_expiry q;
+    unsigned n, stop_at;
     bool deletes;
     char first[SG_ULID_SIZE];
 };
@@ -117,7 +117,7 @@ static enum sg_error expired_closure(struct sg_db_conn *c, void *arg)
 {
     struct expiring *e = arg;
     e->c = c;
-    return sg_upload_expired(c, e->now_ms, e->limit, note_expired, e);
+    return sg_upload_expired(c, &e->q, note_expired, e);
 }
 
 static void expired_ones_are_named_oldest_first(void **state)
@@ -132,26 +132,65 @@ static void expired_ones_are_named_oldest_first(void **state)
         assert_int_equal(put_upload(s->db, &f), SG_OK);
         memcpy(ids[i], f.id, sizeof(f.id));
     }
-    struct expiring e = {.now_ms = 4600, .limit = 10};
+    struct expiring e = {.q = {.now_ms = 4600, .limit = 10}};
     assert_int_equal(sg_db_read(s->db, expired_closure, &e), SG_OK);
     assert_int_equal(e.n, 0); /* the one at 4600 has this moment left, the one at 4500 is busy */
-    e = (struct expiring){.now_ms = 4601, .limit = 10};
+    e = (struct expiring){.q = {.now_ms = 4601, .limit = 10}};
     assert_int_equal(sg_db_read(s->db, expired_closure, &e), SG_OK);
     assert_int_equal(e.n, 1);
     assert_string_equal(e.first, ids[4]);
-    e = (struct expiring){.now_ms = 9000, .limit = 3};
+    e = (struct expiring){.q = {.now_ms = 9000, .limit = 3}};
     assert_int_equal(sg_db_read(s->db, expired_closure, &e), SG_OK);
     assert_int_equal(e.n, 3);
     assert_string_equal(e.first, ids[4]);
-    e = (struct expiring){.now_ms = 9000, .limit = 10, .stop_at = 2};
+    e = (struct expiring){.q = {.now_ms = 9000, .limit = 3, .skip = 3}};
+    assert_int_equal(sg_db_read(s->db, expired_closure, &e), SG_OK);
+    assert_int_equal(e.n, 2);
+    assert_string_equal(e.first, ids[1]);
+    e = (struct expiring){.q = {.now_ms = 9000, .limit = 10}, .stop_at = 2};
     assert_int_equal(sg_db_read(s->db, expired_closure, &e), SG_ERR_CANCELLED);
     assert_int_equal(e.n, 2);
-    e = (struct expiring){.now_ms = 9000, .limit = 10, .deletes = true};
+    e = (struct expiring){.q = {.now_ms = 9000, .limit = 10}, .deletes = true};
     assert_int_equal(sg_db_write(s->db, expired_closure, &e), SG_OK);
     assert_int_equal(e.n, UPLOADS - 1);
     assert_int_equal(query_u64(s->db, "SELECT count(*) FROM uploads"), 1);
-    e = (struct expiring){.now_ms = 9000, .limit = 0};
+    e = (struct expiring){.q = {.now_ms = 9000, .limit = 0}};
     assert_int_equal(sg_db_read(s->db, expired_closure, &e), SG_ERR_INVALID);
+}
+
+static unsigned expired(struct sg_db *db, uint64_t max_bytes, uint64_t max_assets)
+{
+    struct expiring e = {
+        .q = {.now_ms = 9000, .max_bytes = max_bytes, .max_assets = max_assets, .limit = 10}};
+    assert_int_equal(sg_db_read(db, expired_closure, &e), SG_OK);
+    return e.n;
+}
+
+/* One whose last byte was acknowledged expires only when it is its owner who has too much. */
+static void owed_ones_expire_over_quota(void **state)
+{
+    struct scratch *s = *state;
+    struct sg_upload_fields f;
+    for (unsigned k = 0; k < SG_UPLOAD_KIND_COUNT; k++) {
+        f = sample_upload();
+        f.kind = (enum sg_upload_kind)k;
+        f.offset_bytes = f.size_bytes;
+        assert_int_equal(put_upload(s->db, &f), SG_OK);
+    }
+    f = sample_upload();
+    f.kind = SG_UPLOAD_TUS;
+    f.has_size = false;
+    f.offset_bytes = f.size_bytes;
+    assert_int_equal(put_upload(s->db, &f), SG_OK);
+    const unsigned others = SG_UPLOAD_KIND_COUNT - 2 + 1, all = others + 2;
+    uint64_t held = usage_of(s->db, OWNER_A).reserved_bytes;
+    assert_int_equal(expired(s->db, 0, 0), others);
+    assert_int_equal(expired(s->db, held, 1), others);
+    assert_int_equal(expired(s->db, held - 1, 0), all);
+    struct sg_asset_fields a = sample_asset();
+    insert_asset(s->db, a);
+    assert_int_equal(expired(s->db, 0, 2), others);
+    assert_int_equal(expired(s->db, 0, 1), all);
 }
 
 struct opened {
@@ -244,7 +283,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         DB_TEST(pages_are_whole_and_newest_first),    DB_TEST(filters_filter),
         DB_TEST(expired_ones_are_named_oldest_first), DB_TEST(open_ones_are_the_unfinished),
-        DB_TEST(reset_undoes_what_was_under_way),
+        DB_TEST(owed_ones_expire_over_quota),         DB_TEST(reset_undoes_what_was_under_way),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
