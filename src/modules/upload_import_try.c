@@ -77,8 +77,10 @@ static enum sg_error open_append(struct import_try *t)
 /* ---- what the source says ---- */
 
 struct note {
-    const char *id;
+    const struct sg_config *cfg;
+    const char *id, *owner;
     const struct sg_fetch_source *source;
+    uint64_t more; /* bytes that the row does not announce yet */
     bool start_over;
     const char *filename; /* NULL: keep */
 };
@@ -87,6 +89,9 @@ static enum sg_error note_source(struct sg_db_conn *c, void *arg)
 {
     const struct note *n = arg;
     enum sg_error err = n->start_over ? sg_upload_start_over(c, n->id) : SG_OK;
+    /* Again, after check_quota: of several that begin together each saw room for itself alone. */
+    if (err == SG_OK && n->more > 0)
+        err = upload_quota_grow(c, n->cfg, n->owner, n->more);
     if (err == SG_OK && n->source->has_size)
         err = sg_upload_set_size(c, n->id, n->source->size_bytes);
     if (err == SG_OK)
@@ -144,19 +149,23 @@ static enum sg_error on_begin(void *arg, const struct sg_fetch_source *source)
         return err;
     /* What the row announces is reserved already: the size once it is known, else the offset. */
     uint64_t announced = t->has_size ? t->row->f.size_bytes : upload_append_received(t->append);
-    if (source->has_size && source->size_bytes > announced)
-        err = check_quota(t, source->size_bytes - announced);
-    else
-        err = check_quota(t, 0);
+    bool grows = source->has_size && source->size_bytes > announced;
+    uint64_t more = grows ? source->size_bytes - announced : 0;
+    err = check_quota(t, more);
     if (err != SG_OK)
         return err;
-    struct note n = {.id = t->id,
+    struct note n = {.cfg = sg_services_config(t->svc),
+                     .id = t->id,
+                     .owner = t->row->f.owner,
                      .source = source,
+                     .more = more,
                      .start_over = source->offset == 0,
                      .filename = better_name(&t->row->f, source)};
     err = sg_db_write(t->svc->db, note_source, &n);
     if (err == SG_ERR_CONFLICT)
         return fail(t, SG_ERR_FETCH, false, "the source changed while it was fetched");
+    if (err == SG_ERR_QUOTA)
+        return fail(t, err, false, "the file would exceed the quota");
     if (err == SG_OK)
         t->has_size = t->has_size || source->has_size;
     if (err == SG_OK && source->has_size)

@@ -632,6 +632,34 @@ class Limits(ImportCase):
         self.failed(self.begin(url), "fetch-failed", "404")
 
 
+class Together(ImportCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.settings = {"import.allow_addresses": "127.0.0.1", "import.workers": "8",
+                        "quota.max_bytes": str(os.path.getsize(clip("short")) * 33 // 10)}
+        super().setUpClass()
+
+    def test_quota(self):
+        """Of imports that learn their sizes at once those are made that there is room for."""
+        for user in range(3):
+            meeting = threading.Barrier(8)
+            def together(handler, _, meeting=meeting):
+                meeting.wait(30)
+                handler.head(200, len(self.film))
+                time.sleep(0.5)
+                with contextlib.suppress(OSError):
+                    handler.wfile.write(self.film)
+            url = self.source.serve(f"/{user}.mp4", together)
+            client = self.daemon.client("creator", f"import-together-{user}")
+            ids = [self.begin(url, client=client) for _ in range(8)]
+            ends = [eventually(lambda i=i: (u := self.show(i))["status"] in ("done", "failed") and u, 30, "its end")
+                    for i in ids]
+            self.assertEqual(sorted(end["status"] for end in ends), ["done"] * 3 + ["failed"] * 5)
+            for end in ends:
+                if end["status"] == "failed":
+                    self.assertTrue(end["error"]["type"].endswith(":quota-exceeded"), end["error"])
+
+
 class Jobs(ImportCase):
     """An import is a job: seen, followed and ended like every other."""
     settings = {"import.allow_addresses": "127.0.0.1"}
