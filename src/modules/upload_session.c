@@ -65,7 +65,7 @@ struct insertion {
 static enum sg_error insert_row(struct sg_db_conn *c, void *arg)
 {
     struct insertion *i = arg;
-    enum sg_error err = upload_quota_commit(c, i->cfg, i->f->owner, added_bytes(i->f));
+    enum sg_error err = upload_quota_announce(c, i->cfg, i->f->owner, added_bytes(i->f));
     if (err == SG_OK)
         err = sg_upload_insert(c, i->f);
     if (err == SG_OK && i->also != NULL)

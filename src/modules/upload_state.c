@@ -294,6 +294,13 @@ enum sg_error upload_quota_owed(struct sg_db_conn *c, const struct sg_config *cf
     return one_more_asset(c, cfg, owner, 0);
 }
 
+enum sg_error upload_quota_announce(struct sg_db_conn *c, const struct sg_config *cfg,
+                                    const char *owner, uint64_t bytes)
+{
+    enum sg_error err = upload_quota_commit(c, cfg, owner, bytes);
+    return err == SG_OK ? upload_quota_grow(c, cfg, owner, bytes) : err;
+}
+
 enum sg_error upload_quota_grow(struct sg_db_conn *c, const struct sg_config *cfg,
                                 const char *owner, uint64_t more)
 {

@@ -68,6 +68,9 @@ void upload_quota_drop(struct sg_upload_memory *s, const char *owner, uint64_t b
  * check together. QUOTA. */
 enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *cfg,
                                   const char *owner, uint64_t bytes) SG_NODISCARD;
+/* In the transaction that announces an upload: the same, and what may be in flight. */
+enum sg_error upload_quota_announce(struct sg_db_conn *c, const struct sg_config *cfg,
+                                    const char *owner, uint64_t bytes) SG_NODISCARD;
 /* In the transaction that makes an unfinished upload hold more than it did. QUOTA. */
 enum sg_error upload_quota_grow(struct sg_db_conn *c, const struct sg_config *cfg,
                                 const char *owner, uint64_t more) SG_NODISCARD;

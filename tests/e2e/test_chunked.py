@@ -1,8 +1,10 @@
 """Chunked uploads: chunks in any order, twice, torn, taken over; completion; what a crash, an expiry, a quota does."""
 import base64
 import concurrent.futures
+import contextlib
 import hashlib
 import http.client
+import json
 import os
 import random
 import struct
@@ -683,6 +685,20 @@ class Quota(support.DaemonCase):
         self.assertEqual(abort(client, first).status, 204)
         self.assertEqual(self.announce(client, 2 << 20).status, 201)
         self.assertGreater(self.daemon.metric("quota_exceeded_total"), before)
+
+    def test_in_flight_at_once(self):
+        """Each sees room for itself; the transaction counts."""
+        body = json.dumps({"filename": "x.mp4", "size": (3 << 19) - 1}).encode()
+        for user in range(8):
+            key = self.daemon.client("creator", f"flight-{user}").key
+            with contextlib.ExitStack() as stack:
+                raws = [stack.enter_context(Raw(self.daemon.port)) for _ in range(32)]
+                for raw in raws:
+                    raw.send(f"POST /api/v1/uploads HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n"
+                             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body[:-1])
+                for raw in raws:
+                    raw.send(body[-1:])
+                self.assertEqual(sorted(raw.read_response()[0] for raw in raws), [201] + [507] * 31)
 
     def test_unfinished_uploads_are_no_assets_yet(self):
         """A tus client with parallel uploads has several open for one asset."""
