@@ -48,12 +48,21 @@ static struct sg_upload_move move_of(const struct completing *k, enum sg_upload_
                                    .expires_ms = k->expires_ms};
 }
 
+/* Its bytes, and that it makes one more asset, were counted when it was announced; a bound may have
+ * been lowered since. */
+static enum sg_error check_quota(struct sg_db_conn *c, const struct completing *k)
+{
+    enum sg_error err = upload_quota_owed(c, sg_services_config(k->c->svc), k->row->f.owner);
+    if (err == SG_ERR_QUOTA)
+        sg_metric_add(SG_METRIC_QUOTA_EXCEEDED, 0, 1);
+    return err;
+}
+
 static enum sg_error tx_begin(struct sg_db_conn *c, void *arg)
 {
     struct completing *k = arg;
     struct sg_upload_move m = move_of(k, SG_UPLOAD_ACTIVE, SG_UPLOAD_PROCESSING);
-    /* Its bytes were counted when they were announced; that it makes one more asset was not. */
-    enum sg_error err = upload_quota_commit(c, sg_services_config(k->c->svc), k->fields.owner, 0);
+    enum sg_error err = check_quota(c, k);
     if (err == SG_OK)
         err = sg_upload_move(c, &m);
     return err != SG_OK ? err : sg_asset_insert(c, &k->fields, NULL, 0);
@@ -63,8 +72,7 @@ static enum sg_error tx_begin(struct sg_db_conn *c, void *arg)
  * owner has too much. */
 static enum sg_error read_quota(struct sg_db_conn *c, void *arg)
 {
-    const struct completing *k = arg;
-    return upload_quota_commit(c, sg_services_config(k->c->svc), k->row->f.owner, 0);
+    return check_quota(c, arg);
 }
 
 static enum sg_error tx_done(struct sg_db_conn *c, void *arg)

@@ -79,7 +79,7 @@ enum sg_error ingest_begin(struct sg_request *req, enum upload_count_kind kind, 
     if (!req->may_block)
         return SG_ERR_WOULD_BLOCK;
     uint64_t announced = req->has_content_length ? req->content_length : 0;
-    err = upload_quota_check(req, announced, true);
+    err = upload_quota_check(req, announced, UPLOAD_NEW_ASSET);
     if (err != SG_OK)
         return err;
 

@@ -54,6 +54,11 @@ static uint64_t added_bytes(const struct sg_upload_fields *f)
     return f->has_size && f->kind != SG_UPLOAD_TUS_FINAL ? f->size_bytes : 0;
 }
 
+static enum upload_quota_asset added_asset(const struct sg_upload_fields *f)
+{
+    return f->kind == SG_UPLOAD_TUS_PARTIAL ? UPLOAD_PART_ASSET : UPLOAD_NEW_ASSET;
+}
+
 struct insertion {
     const struct sg_upload_fields *f;
     const struct sg_config *cfg;
@@ -65,7 +70,8 @@ struct insertion {
 static enum sg_error insert_row(struct sg_db_conn *c, void *arg)
 {
     struct insertion *i = arg;
-    enum sg_error err = upload_quota_announce(c, i->cfg, i->f->owner, added_bytes(i->f));
+    enum sg_error err =
+        upload_quota_announce(c, i->cfg, i->f->owner, added_bytes(i->f), added_asset(i->f));
     if (err == SG_OK)
         err = sg_upload_insert(c, i->f);
     if (err == SG_OK && i->also != NULL)
@@ -87,7 +93,7 @@ enum sg_error upload_insert_with(struct sg_request *req, const struct sg_upload_
     if (size > max)
         return sg_request_fail(req, SG_ERR_TOO_LARGE, "size", "must be at most %llu bytes",
                                (unsigned long long)max);
-    enum sg_error err = upload_quota_check(req, added_bytes(f), true);
+    enum sg_error err = upload_quota_check(req, added_bytes(f), added_asset(f));
     if (err != SG_OK)
         return err;
     struct insertion i = {
@@ -168,15 +174,7 @@ enum sg_error upload_load(struct sg_request *req, const char *id, unsigned kinds
     return err;
 }
 
-/* ---- removal ---- */
-
-struct removal {
-    const char *id;
-    const struct sg_config *cfg;
-    uint64_t expired_before_ms; /* not 0: only when it has expired by then */
-    enum sg_upload_state was;
-    struct sg_audit_event event;
-};
+/* ---- what is owed ---- */
 
 /* The last byte was acknowledged, so the client has no reason to come again: it becomes an asset,
  * however long the daemon was away. */
@@ -186,6 +184,35 @@ static bool is_owed_an_asset(const struct sg_upload_fields *f)
            (f->state == SG_UPLOAD_ACTIVE || f->state == SG_UPLOAD_PROCESSING) && f->has_size &&
            f->offset_bytes == f->size_bytes;
 }
+
+struct owed_read {
+    const struct sg_config *cfg;
+    const char *owner;
+};
+
+static enum sg_error read_owed_quota(struct sg_db_conn *c, void *arg)
+{
+    const struct owed_read *r = arg;
+    return upload_quota_owed(c, r->cfg, r->owner);
+}
+
+enum sg_error upload_check_owed(struct sg_services *svc, const struct sg_upload_fields *f)
+{
+    struct owed_read r = {.cfg = sg_services_config(svc), .owner = f->owner};
+    if (!is_owed_an_asset(f) || f->state != SG_UPLOAD_ACTIVE)
+        return SG_OK;
+    return sg_db_read(svc->db, read_owed_quota, &r);
+}
+
+/* ---- removal ---- */
+
+struct removal {
+    const char *id;
+    const struct sg_config *cfg;
+    uint64_t expired_before_ms; /* not 0: only when it has expired by then */
+    enum sg_upload_state was;
+    struct sg_audit_event event;
+};
 
 /* CONFLICT: not yet. One that is owed an asset waits for it only as long as it is not its owner who
  * has too much for another. */
@@ -359,7 +386,7 @@ static void expire(void *arg)
     atomic_store(&svc->uploads->expiring, false);
 }
 
-/* ---- what is owed ---- */
+/* ---- its completion ---- */
 
 #define RESUME_EVERY_S 5u
 #define RESUME_PAUSE_MAX_S 60u

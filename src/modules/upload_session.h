@@ -43,6 +43,10 @@ enum sg_error upload_get(struct sg_services *svc, const char *id,
  * or FAILED one only loses its row; the asset stays. Audited as `action` ("upload.abort"). */
 enum sg_error upload_remove(struct sg_services *svc, const char *id, const char *actor,
                             const char *action, const char *request_id) SG_NODISCARD;
+/* QUOTA: every byte is there, but the quota refuses the asset (a bound was lowered since it was
+ * announced). It becomes one when there is room before it expires. Blocks. */
+enum sg_error upload_check_owed(struct sg_services *svc,
+                                const struct sg_upload_fields *f) SG_NODISCARD;
 /* now + upload.expiry */
 uint64_t upload_expiry_ms(struct sg_services *svc, uint64_t now_ms);
 

@@ -186,13 +186,18 @@ static uint64_t held_by(struct sg_upload_memory *s, const char *owner)
 
 struct usage_read {
     const char *owner;
+    enum upload_quota_asset asset;
     struct sg_usage usage;
+    uint64_t promised; /* assets, beside those that are there; 0 unless a new one is asked for */
 };
 
 static enum sg_error read_usage(struct sg_db_conn *c, void *arg)
 {
     struct usage_read *r = arg;
-    return sg_usage_get(c, r->owner, &r->usage);
+    enum sg_error err = sg_usage_get(c, r->owner, &r->usage);
+    if (err == SG_OK && r->asset == UPLOAD_NEW_ASSET)
+        err = sg_upload_promised(c, r->owner, &r->promised);
+    return err;
 }
 
 /* 0 as the bound: none. Sums of sizes that were each checked against settings below 2^60. */
@@ -218,8 +223,13 @@ enum sg_error upload_space(struct sg_services *svc, uint64_t need)
     return avail < keep || avail - keep < need ? SG_ERR_NO_SPACE : SG_OK;
 }
 
+static bool over_assets(const struct usage_read *r, uint64_t bound)
+{
+    return r->asset != UPLOAD_NO_ASSET && over(r->usage.assets + r->promised, 1, bound);
+}
+
 static enum sg_error check_user(struct sg_services *svc, struct usage_read *r, uint64_t bytes,
-                                bool asset, char why[UPLOAD_QUOTA_WHY])
+                                char why[UPLOAD_QUOTA_WHY])
 {
     const struct sg_config *cfg = sg_services_config(svc);
     uint64_t max_bytes = sg_config_uint(cfg, SG_SET_quota_max_bytes);
@@ -227,25 +237,27 @@ static enum sg_error check_user(struct sg_services *svc, struct usage_read *r, u
     uint64_t max_in_flight = sg_config_uint(cfg, SG_SET_quota_max_in_flight);
     if (max_bytes == 0 && max_assets == 0 && max_in_flight == 0)
         return SG_OK;
+    if (max_assets == 0)
+        r->asset = UPLOAD_NO_ASSET;
     enum sg_error err = sg_db_read(svc->db, read_usage, r);
     if (err != SG_OK)
         return err;
     uint64_t coming = r->usage.reserved_bytes + held_by(svc->uploads, r->owner);
     if (over(r->usage.asset_bytes + coming, bytes, max_bytes))
         return refuse(why, "bytes", max_bytes);
-    /* Unfinished uploads count when they become assets: the parts of one tus upload are several. */
-    if (asset && over(r->usage.assets, 1, max_assets))
+    if (over_assets(r, max_assets))
         return refuse(why, "assets", max_assets);
     if (over(coming, bytes, max_in_flight))
         return refuse(why, "bytes in flight", max_in_flight);
     return SG_OK;
 }
 
-enum sg_error upload_quota_check(struct sg_request *req, uint64_t bytes, bool asset)
+enum sg_error upload_quota_check(struct sg_request *req, uint64_t bytes,
+                                 enum upload_quota_asset asset)
 {
     char why[UPLOAD_QUOTA_WHY];
-    struct usage_read r = {.owner = req->identity.user_id};
-    enum sg_error err = check_user(req->svc, &r, bytes, asset, why);
+    struct usage_read r = {.owner = req->identity.user_id, .asset = asset};
+    enum sg_error err = check_user(req->svc, &r, bytes, why);
     if (err == SG_ERR_QUOTA)
         return sg_request_fail(req, err, NULL, "This would %s", why);
     if (err == SG_OK)
@@ -259,45 +271,57 @@ enum sg_error upload_quota_check_owner(struct sg_services *svc, const char *owne
                                        char why[UPLOAD_QUOTA_WHY])
 {
     struct usage_read r = {.owner = owner};
-    enum sg_error err = check_user(svc, &r, bytes, false, why);
+    enum sg_error err = check_user(svc, &r, bytes, why);
     return err == SG_OK ? upload_space(svc, bytes) : err;
 }
 
 static enum sg_error one_more_asset(struct sg_db_conn *c, const struct sg_config *cfg,
-                                    const char *owner, uint64_t bytes)
+                                    struct usage_read *r, uint64_t bytes)
 {
     uint64_t max_bytes = sg_config_uint(cfg, SG_SET_quota_max_bytes);
     uint64_t max_assets = sg_config_uint(cfg, SG_SET_quota_max_assets);
     if (max_bytes == 0 && max_assets == 0)
         return SG_OK;
-    struct sg_usage u;
-    enum sg_error err = sg_usage_get(c, owner, &u);
+    if (max_assets == 0)
+        r->asset = UPLOAD_NO_ASSET;
+    enum sg_error err = read_usage(c, r);
     if (err != SG_OK)
         return err;
-    return over(u.asset_bytes + u.reserved_bytes, bytes, max_bytes) || over(u.assets, 1, max_assets)
+    return over(r->usage.asset_bytes + r->usage.reserved_bytes, bytes, max_bytes) ||
+                   over_assets(r, max_assets)
                ? SG_ERR_QUOTA
                : SG_OK;
 }
 
-enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *cfg,
-                                  const char *owner, uint64_t bytes)
+static enum sg_error add_asset(struct sg_db_conn *c, const struct sg_config *cfg,
+                               struct usage_read *r, uint64_t bytes)
 {
-    enum sg_error err = one_more_asset(c, cfg, owner, bytes);
+    enum sg_error err = one_more_asset(c, cfg, r, bytes);
     if (err == SG_ERR_QUOTA)
         sg_metric_add(SG_METRIC_QUOTA_EXCEEDED, 0, 1);
     return err;
 }
 
+enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *cfg,
+                                  const char *owner, uint64_t bytes)
+{
+    struct usage_read r = {.owner = owner, .asset = UPLOAD_NEW_ASSET};
+    return add_asset(c, cfg, &r, bytes);
+}
+
 enum sg_error upload_quota_owed(struct sg_db_conn *c, const struct sg_config *cfg,
                                 const char *owner)
 {
-    return one_more_asset(c, cfg, owner, 0);
+    struct usage_read r = {.owner = owner, .asset = UPLOAD_PART_ASSET};
+    return one_more_asset(c, cfg, &r, 0);
 }
 
 enum sg_error upload_quota_announce(struct sg_db_conn *c, const struct sg_config *cfg,
-                                    const char *owner, uint64_t bytes)
+                                    const char *owner, uint64_t bytes,
+                                    enum upload_quota_asset asset)
 {
-    enum sg_error err = upload_quota_commit(c, cfg, owner, bytes);
+    struct usage_read r = {.owner = owner, .asset = asset};
+    enum sg_error err = add_asset(c, cfg, &r, bytes);
     return err == SG_OK ? upload_quota_grow(c, cfg, owner, bytes) : err;
 }
 

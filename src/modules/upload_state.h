@@ -52,10 +52,19 @@ unsigned upload_media_failed(struct sg_upload_memory *s, const char *id);
 
 /* ---- quotas ---- */
 
-/* Whether the user may begin to hold `bytes` more (and, with asset, one more asset), by settings,
- * database and bodies in flight, and whether the disk has room for them beside storage.min_free.
- * Blocks. QUOTA, NO_SPACE with fail set. */
-enum sg_error upload_quota_check(struct sg_request *req, uint64_t bytes, bool asset) SG_NODISCARD;
+/* What comes beside the bytes. An upload of several requests is given its place among the assets
+ * when it is announced: a client that has sent every byte can do nothing about a refusal. */
+enum upload_quota_asset {
+    UPLOAD_NO_ASSET,
+    UPLOAD_PART_ASSET, /* one whose place another row takes; there must be room for it now */
+    UPLOAD_NEW_ASSET,  /* one more than there are, and than unfinished uploads are to become */
+};
+
+/* Whether the user may begin to hold `bytes` more, and the asset, by settings, database and bodies
+ * in flight, and whether the disk has room for them beside storage.min_free. Blocks. QUOTA,
+ * NO_SPACE with fail set. */
+enum sg_error upload_quota_check(struct sg_request *req, uint64_t bytes,
+                                 enum upload_quota_asset asset) SG_NODISCARD;
 /* The same on behalf of a user who is not asking right now, for `bytes` beside those that the rows
  * announce. why: which bound, a part of a sentence. */
 #define UPLOAD_QUOTA_WHY 64
@@ -64,18 +73,19 @@ enum sg_error upload_quota_check_owner(struct sg_services *svc, const char *owne
 /* Bytes of a body that no row announces yet (uploads in one request), for as long as it comes. */
 void upload_quota_hold(struct sg_upload_memory *s, const char *owner, uint64_t bytes);
 void upload_quota_drop(struct sg_upload_memory *s, const char *owner, uint64_t bytes);
-/* In the transaction that would make the rows: the last word, as several may have passed the first
- * check together. QUOTA. */
+/* In the transaction that would make a new asset's rows: the last word, as several may have passed
+ * the first check together. QUOTA. */
 enum sg_error upload_quota_commit(struct sg_db_conn *c, const struct sg_config *cfg,
                                   const char *owner, uint64_t bytes) SG_NODISCARD;
 /* In the transaction that announces an upload: the same, and what may be in flight. */
 enum sg_error upload_quota_announce(struct sg_db_conn *c, const struct sg_config *cfg,
-                                    const char *owner, uint64_t bytes) SG_NODISCARD;
+                                    const char *owner, uint64_t bytes,
+                                    enum upload_quota_asset asset) SG_NODISCARD;
 /* In the transaction that makes an unfinished upload hold more than it did. QUOTA. */
 enum sg_error upload_quota_grow(struct sg_db_conn *c, const struct sg_config *cfg,
                                 const char *owner, uint64_t more) SG_NODISCARD;
-/* In a transaction: whether the owner may have the asset that a whole upload of theirs is owed.
- * QUOTA, which is not counted as a refusal. */
+/* In a transaction: whether the owner may have the asset that an upload of theirs has a place for:
+ * a bound may have been lowered since. QUOTA, which is not counted as a refusal. */
 enum sg_error upload_quota_owed(struct sg_db_conn *c, const struct sg_config *cfg,
                                 const char *owner) SG_NODISCARD;
 /* Room for need more bytes beside storage.min_free. NO_SPACE. */

@@ -68,8 +68,12 @@ static enum sg_error tus_head(struct sg_request *req, struct sg_response *res)
         return err;
     sg_response_empty(res, 200);
     res->cache_control = "no-store";
-    err = row->f.state == SG_UPLOAD_FAILED ? refuse_failed(req, &row->f)
-                                           : add_state(req, res, &row->f);
+    err = upload_check_owed(req->svc, &row->f);
+    if (err == SG_ERR_QUOTA)
+        err = tus_fail_owed(req);
+    else if (err == SG_OK)
+        err = row->f.state == SG_UPLOAD_FAILED ? refuse_failed(req, &row->f)
+                                               : add_state(req, res, &row->f);
     sg_upload_free(&row);
     return err;
 }
@@ -109,7 +113,7 @@ static enum sg_error settle_length(struct sg_request *req, struct tus_state *t,
     if (req->content_length > t->length - offset)
         return sg_request_fail(req, SG_ERR_TOO_LARGE, "Content-Length",
                                "must not be more than what is missing");
-    enum sg_error err = upload_quota_check(req, t->length - offset, false);
+    enum sg_error err = upload_quota_check(req, t->length - offset, UPLOAD_NO_ASSET);
     struct size_write w = {.cfg = sg_services_config(req->svc),
                            .id = t->id,
                            .owner = f->owner,

@@ -67,6 +67,9 @@ enum sg_error tus_add_asset(struct sg_request *req, struct sg_response *res,
 /* Of a failed upload_complete. */
 enum sg_error tus_fail_completion(struct sg_request *req, enum sg_error err,
                                   const struct upload_completion *c);
+/* OVER_QUOTA, of a whole upload. As 4xx: clients try again after a 507, and take an offset that
+ * equals the length for success. */
+enum sg_error tus_fail_owed(struct sg_request *req) SG_NODISCARD;
 
 /* upload_tus_create.c: POST. */
 enum sg_error tus_post_begin(struct sg_request *req) SG_NODISCARD;

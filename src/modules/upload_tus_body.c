@@ -79,7 +79,7 @@ static enum sg_error check_fit(struct sg_request *req, const struct tus_state *t
     if (req->content_length > (end > offset ? end - offset : 0))
         return sg_request_fail(req, SG_ERR_TOO_LARGE, "Content-Length",
                                "the upload must not become longer than %" PRIu64 " bytes", end);
-    return t->has_size ? SG_OK : upload_quota_check(req, req->content_length, false);
+    return t->has_size ? SG_OK : upload_quota_check(req, req->content_length, UPLOAD_NO_ASSET);
 }
 
 static enum sg_error open_append(struct sg_request *req, struct tus_state *t, uint64_t offset)
@@ -178,10 +178,19 @@ enum sg_error tus_fail_completion(struct sg_request *req, enum sg_error err,
     return sg_request_fail(req, err, NULL, "%s", c->why);
 }
 
+enum sg_error tus_fail_owed(struct sg_request *req)
+{
+    return sg_request_fail(req, SG_ERR_OVER_QUOTA, NULL,
+                           "every byte is there; the asset is made when your quota has room for "
+                           "it before the upload expires");
+}
+
 static enum sg_error complete(struct sg_request *req, struct sg_response *res, struct tus_state *t)
 {
     struct upload_completion c = {.svc = req->svc, .id = t->id, .request_id = req->id};
     enum sg_error err = upload_append_complete(t->append, &c);
+    if (err == SG_ERR_QUOTA && !t->created) /* one that was created just now goes again */
+        return tus_fail_owed(req);
     if (err != SG_OK)
         return tus_fail_completion(req, err, &c);
     t->settled = true;

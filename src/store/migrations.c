@@ -10,6 +10,7 @@
 #include "streamgate/store/upload_store.h"
 
 #include "schema_imports.h"
+#include "schema_promised.h"
 #include "schema_renditions.h"
 #include "schema_subtitles.h"
 #include "schema_webhooks.h"
@@ -182,7 +183,7 @@ static const char schema_3[] =
 
 static const char *const steps[] = {schema_1,          schema_2,         schema_3,
                                     schema_renditions, schema_subtitles, schema_webhooks,
-                                    schema_imports};
+                                    schema_imports,    schema_promised};
 
 unsigned sg_db_schema_version(void)
 {

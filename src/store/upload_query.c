@@ -8,7 +8,7 @@
 
 #define LIMIT_MAX 1000
 _Static_assert(SG_UPLOAD_ACTIVE == 0 && SG_UPLOAD_PROCESSING == 1 && SG_UPLOAD_TUS == 1 &&
-                   SG_UPLOAD_TUS_FINAL == 3,
+                   SG_UPLOAD_TUS_PARTIAL == 2 && SG_UPLOAD_TUS_FINAL == 3,
                "the numbers in SQL");
 /* The very words of the index on open uploads, or SQLite does not see that it may use it. */
 #define OPEN "state IN (0, 1)"
@@ -186,6 +186,19 @@ enum sg_error sg_upload_reset_processing(struct sg_db_conn *c, uint64_t *out_n)
         return err;
     *out_n = err ? 0 : (uint64_t)sqlite3_changes64(c->handle);
     return SG_OK;
+}
+
+enum sg_error sg_upload_promised(struct sg_db_conn *c, const char *owner, uint64_t *out_n)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c,
+                 "SELECT count(*) FROM uploads WHERE owner = ?1 AND state = 0 AND kind <> 2");
+    sg_stmt_bind_text(&st, owner);
+    uint64_t n = sg_stmt_row(&st) ? sg_stmt_u64(&st, 0) : 0;
+    enum sg_error err = sg_stmt_close(&st);
+    if (!err)
+        *out_n = n;
+    return err;
 }
 
 enum sg_error sg_usage_get(struct sg_db_conn *c, const char *owner, struct sg_usage *out)

@@ -700,13 +700,22 @@ class Quota(support.DaemonCase):
                     raw.send(body[-1:])
                 self.assertEqual(sorted(raw.read_response()[0] for raw in raws), [201] + [507] * 31)
 
-    def test_unfinished_uploads_are_no_assets_yet(self):
-        """A tus client with parallel uploads has several open for one asset."""
+    def test_unfinished_uploads_are_assets_to_be(self):
+        """Whoever was told to go ahead is not refused after the last byte."""
         client = self.daemon.client("creator", "several")
-        opened = [self.announce(client, 1000) for _ in range(4)]
-        self.assertEqual([response.status for response in opened], [201] * 4)
-        for response in opened:
-            self.assertEqual(abort(client, response.json()).status, 204)
+        opened = [self.announce(client, 1000) for _ in range(2)]
+        self.assertEqual([response.status for response in opened], [201] * 2)
+        self.assertProblem(self.announce(client, 1000), 507, "quota-exceeded")
+        self.assertProblem(client.upload(clip("short")), 507, "quota-exceeded")
+        self.assertEqual(abort(client, opened[0].json()).status, 204)
+        self.uploaded(clip("short"), client)
+        self.assertProblem(self.announce(client, 1000), 507, "quota-exceeded")
+        self.assertEqual(abort(client, opened[1].json()).status, 204)
+        data = content("short")
+        upload = create(client, data)
+        send(client, upload, data)
+        self.assertProblem(client.upload(clip("short")), 507, "quota-exceeded")
+        self.assertEqual(complete(client, upload).status, 201)
 
     def test_bytes(self):
         client = self.daemon.client("creator", "bytes")

@@ -93,6 +93,27 @@ class TusClient(TusCase):
         self.assertGreater(patches, 3)
         self.assertEqual(said[-1]["requests"], {"POST": 1, "PATCH": patches})
 
+    def restart(self, **settings):
+        self.daemon.stop()
+        self.daemon.settings.update(settings)
+        self.daemon.start()
+        type(self).admin, type(self).anonymous = self.daemon.admin, self.daemon.anonymous
+
+    def test_over_quota(self):
+        """A client whose last bytes are refused for good hears so, and does not take its upload for an asset."""
+        path = clip("short")
+        data = read(path)
+        self.uploaded(path)
+        url = self.create(len(data))
+        self.assertEqual(self.patch(url, 0, data[:-1]).status, 204)
+        self.restart(**{"quota.max_assets": "1"})
+        self.addCleanup(self.restart, **{"quota.max_assets": "0"})
+        for _ in range(2):  # the second time every byte is there already
+            plan = self.plan(path, url=f"http://127.0.0.1:{self.daemon.port}{url}", options={"retryDelays": [0, 100]})
+            result = run("node", "client.mjs", plan, cwd=FOLDER, text=True, timeout=60, check=False)
+            said = [json.loads(line) for line in result.stdout.splitlines()]
+            self.assertIn("error", said[-1], said)
+
     def test_method_override(self):
         path = clip("short")
         url, said = self.upload(path, options={"overridePatchMethod": True})

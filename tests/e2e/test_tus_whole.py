@@ -9,7 +9,7 @@ import time
 
 import support
 from support import clip, eventually
-from tus_support import TusCase, read
+from tus_support import BASE, TUS, TusCase, read
 
 
 class WholeCase(TusCase):
@@ -74,6 +74,36 @@ class Expiry(WholeCase):
         eventually(lambda: self.asset(url).status == 200 and self.asset(url).json()["status"] == "ready", 30,
                    "the asset, late")
         self.check_asset(url, data)
+
+
+class Promised(WholeCase):
+    settings = {**TusCase.settings, "quota.max_assets": "2"}
+
+    def announce(self, client, **headers):
+        return client.request("POST", BASE, headers={**TUS, "Upload-Length": "10", **headers}).status
+
+    def test_as_many_as_may_become_assets(self):
+        """The parts of one upload become none of their own."""
+        client = self.daemon.client("creator", "tus-promised")
+        data = read(clip("short"))
+        parts = [self.create(end - at, client, Upload_Concat="partial") for at, end in ((0, 1000), (1000, len(data)))]
+        self.assertEqual([self.announce(client, **{"Upload-Concat": "partial"}) for _ in range(4)], [201] * 4)
+        self.assertEqual([self.announce(client) for _ in range(3)], [201, 201, 507])
+        self.assertEqual(self.patch(parts[0], 0, data[:1000], client).status, 204)
+        self.assertEqual(self.patch(parts[1], 0, data[1000:], client).status, 204)
+        joined = {**TUS, "Upload-Concat": "final;" + " ".join(parts)}
+        self.assertProblem(client.request("POST", BASE, headers=joined), 507, "quota-exceeded")
+        for upload in client.get("/api/v1/uploads").json()["items"]:
+            if upload["kind"] == "tus":
+                self.assertEqual(client.request("DELETE", f"{BASE}/{upload['id']}", headers=TUS).status, 204)
+        self.assertEqual(client.request("POST", BASE, headers=joined).status, 201)
+        self.assertEqual([self.announce(client) for _ in range(2)], [201, 507])
+
+    def test_at_once(self):
+        client = self.daemon.client("creator", "tus-promised-at-once")
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            answers = list(pool.map(lambda _: self.announce(client), range(16)))
+        self.assertEqual(sorted(answers), [201] * 2 + [507] * 14)
 
 
 class Deleted(WholeCase):
@@ -141,8 +171,10 @@ class Owed(WholeCase):
         url = self.create(len(data))
         self.assertEqual(self.patch(url, 0, data[:-1]).status, 204)
         self.again(**{"quota.max_assets": "1"})
-        self.assertProblem(self.patch(url, len(data) - 1, data[-1:]), 507, "quota-exceeded")
-        self.assertEqual(self.offset(url), len(data))
+        # Not 5xx, which clients try again, nor an offset that equals the length, which is success to them.
+        self.assertProblem(self.patch(url, len(data) - 1, data[-1:]), 403, "over-quota")
+        self.assertEqual((self.head(url).status, self.head(url).header("Upload-Offset")), (403, None))
+        self.assertProblem(self.patch(url, len(data), b""), 403, "over-quota")
         refused, start = self.daemon.metric("quota_exceeded_total"), self.read_bytes()
         eventually(lambda: self.daemon.metric("quota_exceeded_total") >= refused + 2, 30, "two more tries")
         self.assertLess(self.read_bytes() - start, len(data))

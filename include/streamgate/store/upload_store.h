@@ -93,6 +93,8 @@ struct sg_usage {
     uint64_t reserved_bytes, uploads; /* announced sizes (offset where unknown) and number of ACTIVE and PROCESSING uploads */
 };
 enum sg_error sg_usage_get(struct sg_db_conn *c, const char *owner, struct sg_usage *out) SG_NODISCARD; /* zeros for a stranger */
+/* How many assets the owner's ACTIVE uploads are to become: beside those that are there. Parts become none; a PROCESSING upload has its asset's row. */
+enum sg_error sg_upload_promised(struct sg_db_conn *c, const char *owner, uint64_t *out_n) SG_NODISCARD;
 /* The finished final upload that an owner had made of these parts (the very text); the newest. NOT_FOUND. */
 enum sg_error sg_upload_find_final(struct sg_db_conn *c, const char *owner, const char *parts, char out[SG_ULID_SIZE]) SG_NODISCARD;
 

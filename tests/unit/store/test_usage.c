@@ -18,6 +18,35 @@ static void assert_usage(const struct sg_usage *got, const struct sg_usage *want
     assert_int_equal(got->uploads, want->uploads);
 }
 
+struct promise {
+    const char *owner;
+    uint64_t n;
+};
+
+static enum sg_error promised_closure(struct sg_db_conn *c, void *arg)
+{
+    struct promise *p = arg;
+    return sg_upload_promised(c, p->owner, &p->n);
+}
+
+static void active_wholes_are_assets_to_be(void **state)
+{
+    struct scratch *s = *state;
+    struct promise a = {.owner = OWNER_A}, b = {.owner = OWNER_B};
+    for (unsigned k = 0; k < SG_UPLOAD_KIND_COUNT; k++) {
+        for (unsigned st = 0; st < SG_UPLOAD_STATE_COUNT; st++) {
+            struct sg_upload_fields f = sample_upload();
+            f.kind = (enum sg_upload_kind)k;
+            f.state = (enum sg_upload_state)st;
+            assert_int_equal(put_upload(s->db, &f), SG_OK);
+        }
+    }
+    assert_int_equal(sg_db_read(s->db, promised_closure, &a), SG_OK);
+    assert_int_equal(sg_db_read(s->db, promised_closure, &b), SG_OK);
+    assert_int_equal(a.n, SG_UPLOAD_KIND_COUNT - 1); /* a part becomes none */
+    assert_int_equal(b.n, 0);
+}
+
 static void each_change_moves_the_sums(void **state)
 {
     struct scratch *s = *state;
@@ -242,6 +271,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(each_change_moves_the_sums, scratch_setup_db,
+                                        scratch_teardown),
+        cmocka_unit_test_setup_teardown(active_wholes_are_assets_to_be, scratch_setup_db,
                                         scratch_teardown),
         cmocka_unit_test_setup_teardown(sums_equal_a_recount, scratch_setup_db, scratch_teardown),
         cmocka_unit_test_setup_teardown(older_database_is_brought_up, scratch_setup,
