@@ -339,7 +339,7 @@ static enum sg_error begin_job(struct sg_db_conn *c, const struct sg_asset_field
                                   .priority = job->priority,
                                   .max_attempts = 3,
                                   .created_ms = sg_clock_wall_ms()};
-        struct sg_job_needs needs = {.ids = &before, .n = number > 0};
+        struct sg_job_needs needs = {.ids = &before, .n = before[0] != '\0'};
         f.run_at_ms = f.created_ms;
         memcpy(f.id, id, SG_ULID_SIZE);
         memcpy(f.owner, asset->owner, SG_ULID_SIZE);
@@ -356,8 +356,9 @@ static enum sg_error begin_job(struct sg_db_conn *c, const struct sg_asset_field
 enum sg_error sg_renditions_begin(struct sg_db_conn *c, const struct sg_asset_fields *asset,
                                   struct sg_rendition_plan *plan)
 {
-    char job_id[SG_ULID_SIZE] = "";
+    char job_id[SG_ULID_SIZE];
     enum sg_error err = SG_OK;
+    memcpy(job_id, plan->after, SG_ULID_SIZE);
     for (unsigned i = 0; i < plan->n_jobs && err == SG_OK; i++)
         err = begin_job(c, asset, plan, i, job_id);
     return err;

@@ -197,10 +197,34 @@ struct asking {
     struct sg_audit_event event;
 };
 
+/* What an asset cannot be played without is made first: were another done before, the asset would
+ * be ready with that alone, and what is played meanwhile would end. */
+static enum sg_error queue_behind(struct asking *a, enum sg_asset_status status,
+                                  const struct sg_rendition_list *all)
+{
+    a->plan.after[0] = '\0';
+    if (status == SG_ASSET_READY)
+        return SG_OK;
+    if (status != SG_ASSET_PROCESSING || all->n == 0)
+        return SG_ERR_CONFLICT;
+    memcpy(a->plan.after, all->items[0].job_id, SG_ULID_SIZE);
+    return SG_OK;
+}
+
 static enum sg_error write_wish(struct sg_db_conn *c, void *arg)
 {
     struct asking *a = arg;
-    enum sg_error err = sg_renditions_begin(c, a->asset, &a->plan);
+    struct sg_rendition_list all = {0};
+    struct sg_asset *asset = NULL;
+    enum sg_error err = sg_asset_get(c, a->asset->id, &asset);
+    if (err == SG_OK)
+        err = sg_rendition_list(c, a->asset->id, &all);
+    if (err == SG_OK)
+        err = queue_behind(a, asset->f.status, &all);
+    sg_rendition_list_free(&all);
+    sg_asset_unref(asset);
+    if (err == SG_OK)
+        err = sg_renditions_begin(c, a->asset, &a->plan);
     return err == SG_OK ? sg_audit_append(c, &a->event) : err;
 }
 
@@ -236,6 +260,22 @@ static enum sg_error plan_wish(struct sg_request *req, const struct sg_asset_ent
     return sg_rendition_of_rung(e->index, rung, &a->plan.items[0]) ? SG_OK : SG_ERR_CONFLICT;
 }
 
+static enum sg_error refuse(struct sg_request *req, enum sg_error err, const char *name)
+{
+    switch (err) {
+    case SG_ERR_EXISTS:
+        return sg_request_fail(req, SG_ERR_CONFLICT, "name",
+                               "is taken by another rendition of this asset: %s", name);
+    case SG_ERR_TOO_LARGE:
+        return sg_request_fail(req, SG_ERR_CONFLICT, NULL, "an asset has at most %d renditions",
+                               SG_RENDITIONS_MAX);
+    case SG_ERR_CONFLICT:
+        return sg_request_fail(req, err, NULL, "the asset is not ready");
+    default:
+        return err;
+    }
+}
+
 static enum sg_error ask(struct sg_request *req, struct sg_response *res,
                          const struct sg_asset_entry *e, const struct wish *w)
 {
@@ -248,12 +288,8 @@ static enum sg_error ask(struct sg_request *req, struct sg_response *res,
     if (err == SG_OK) {
         err = sg_db_write(req->svc->db, write_wish, a);
         sg_asset_cache_invalidate(req->svc->assets, e->asset->f.id);
-        if (err == SG_ERR_EXISTS)
-            err = sg_request_fail(req, SG_ERR_CONFLICT, "name",
-                                  "is taken by another rendition of this asset: %s", w->rung.name);
-        if (err == SG_ERR_TOO_LARGE)
-            err = sg_request_fail(req, SG_ERR_CONFLICT, NULL, "an asset has at most %d renditions",
-                                  SG_RENDITIONS_MAX);
+        if (err != SG_OK)
+            err = refuse(req, err, w->rung.name);
     }
     if (err == SG_OK) {
         sg_jobs_inserted(req->svc->jobs, "transcode", r->job_id);

@@ -23,6 +23,7 @@ void sg_ladder_of(const struct sg_config *config, struct sg_ladder *out);
 struct sg_rendition_plan {
     size_t n;
     struct sg_rendition items[SG_RENDITIONS_MAX];
+    char after[SG_ULID_SIZE]; /* a job that the first waits for; "" none */
     unsigned n_jobs;
     struct sg_planned_job { const char *type; unsigned priority; bool live; size_t first, n; } jobs[2]; /* the second after the first */
 };

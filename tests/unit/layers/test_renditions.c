@@ -316,11 +316,17 @@ struct beginning {
     const char *job_id;
 };
 
+static enum sg_error add(struct sg_db_conn *c, void *arg)
+{
+    struct beginning *b = arg;
+    return sg_renditions_begin(c, &b->asset, &b->plan);
+}
+
 static enum sg_error begin(struct sg_db_conn *c, void *arg)
 {
     struct beginning *b = arg;
     enum sg_error err = sg_asset_insert(c, &b->asset, "x", 1);
-    return err != SG_OK ? err : sg_renditions_begin(c, &b->asset, &b->plan);
+    return err != SG_OK ? err : add(c, b);
 }
 
 static enum sg_error look(struct sg_db_conn *c, void *arg)
@@ -367,6 +373,17 @@ static void test_begin(void **state)
     assert_string_equal(b.job->f.owner, b.asset.owner);
     assert_non_null(strstr(b.job->f.depends_on, b.list.items[0].job_id)); /* after the first */
     assert_non_null(strstr(b.job->f.payload, b.list.items[2].id));
+    sg_job_free(&b.job);
+    /* One that waits for a job which is there already. */
+    memcpy(b.plan.after, b.list.items[0].job_id, SG_ULID_SIZE);
+    sg_rendition_list_free(&b.list);
+    b.plan.n = b.plan.n_jobs = 1;
+    b.plan.jobs[0] = (struct sg_planned_job){.type = "transcode", .n = 1};
+    snprintf(b.plan.items[0].name, sizeof b.plan.items[0].name, "asked");
+    assert_int_equal(sg_db_write(dir.db, add, &b), SG_OK);
+    b.job_id = b.plan.items[0].job_id;
+    assert_int_equal(sg_db_read(dir.db, look, &b), SG_OK);
+    assert_non_null(strstr(b.job->f.depends_on, b.plan.after));
     sg_rendition_list_free(&b.list);
     sg_job_free(&b.job);
     sg_config_unref(c);
