@@ -51,6 +51,13 @@ static enum sg_error find(struct sg_request *req, const struct sg_live_view *v,
                            "the asset has no rendition of this name yet");
 }
 
+/* Names of tracks are of one try alone, so they tell those that name them from what others showed.
+ */
+static const char *first_name(const struct sg_presentation *p)
+{
+    return p->n_videos > 0 ? p->videos[0].track->name : p->audios[0].track->name;
+}
+
 /* Each length of a growing text is a text of its own. */
 static uint64_t length_of(const struct sg_presentation *p)
 {
@@ -71,7 +78,8 @@ enum sg_error stream_live_master(struct sg_request *req, struct sg_response *res
     enum sg_error err = open_view(req, e, &v);
     if (err != SG_OK)
         return err;
-    stream_make_key(&c, e->asset->f.id, "master", "live", length_of(sg_live_shows(v)));
+    stream_make_key(&c, e->asset->f.id, first_name(sg_live_shows(v)), "live-master",
+                    length_of(sg_live_shows(v)));
     err = sg_playlist_master(sg_live_shows(v), false, &buf);
     if (err == SG_OK)
         err = stream_answer(req, res, e->asset, &c, buf);

@@ -35,8 +35,29 @@ static enum sg_error read_rows(struct sg_db_conn *c, void *arg)
     return err != SG_OK ? err : sg_rendition_list(c, r->job->asset_id, &r->t->all);
 }
 
+static bool is_due(const struct transcoding *t, const struct sg_rendition *r)
+{
+    return r->state == SG_RENDITION_WAITING && strcmp(r->job_id, sg_job_run_job(t->run)->id) == 0;
+}
+
+/* Whoever keeps what an earlier try showed has other bytes than this one will make. */
+static enum sg_error rename_shown(struct sg_db_conn *c, void *arg)
+{
+    struct transcoding *t = arg;
+    enum sg_error err = SG_OK;
+    for (size_t i = 0; i < t->all.n && err == SG_OK; i++) {
+        struct sg_rendition *r = &t->all.items[i];
+        if (is_due(t, r) && r->shown)
+            err = sg_rendition_rename(c, r);
+        if (err == SG_ERR_NOT_FOUND) /* dropped meanwhile */
+            err = SG_OK;
+    }
+    return err;
+}
+
 static enum sg_error load(struct transcoding *t)
 {
+    bool shown = false;
     struct reading r = {.job = sg_job_run_job(t->run), .t = t};
     enum sg_error err = sg_db_read(t->svc->db, read_rows, &r);
     if (err == SG_OK)
@@ -46,12 +67,16 @@ static enum sg_error load(struct transcoding *t)
     if (err == SG_ERR_NOT_FOUND)
         return sg_job_run_fail(t->run, err, "the asset is not there any more");
     for (size_t i = 0; i < t->all.n && err == SG_OK; i++) {
-        const struct sg_rendition *item = &t->all.items[i];
-        if (strcmp(item->job_id, r.job->id) != 0 || item->state != SG_RENDITION_WAITING)
+        if (!is_due(t, &t->all.items[i]))
             continue;
         if (t->n == SG_TRANSCODE_OUTPUTS_MAX)
             return SG_ERR_TOO_LARGE;
-        t->items[t->n++] = item;
+        t->items[t->n++] = &t->all.items[i];
+        shown |= t->all.items[i].shown;
+    }
+    if (err == SG_OK && shown) {
+        err = sg_db_write(t->svc->db, rename_shown, t);
+        sg_asset_cache_invalidate(t->svc->assets, r.job->asset_id);
     }
     t->live = t->asset != NULL && t->asset->f.status == SG_ASSET_PROCESSING &&
               strcmp(r.job->type, TRANSCODER_FIRST) == 0;
@@ -254,7 +279,7 @@ static void clear(struct transcoding *t)
         if (err != SG_OK)
             sg_warn_log("transcoder", "file of rendition %s stays until the next start", id);
         removed |= t->made[i].published;
-        if (t->shown) /* what another try shows may be other bytes under the same numbers */
+        if (t->shown) /* what was kept of it is not asked for any more */
             sg_content_invalidate(t->svc->content, id, strlen(id));
         free(t->made[i].index);
     }

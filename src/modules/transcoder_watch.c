@@ -59,8 +59,42 @@ static enum sg_error add_track(struct transcoding *t, const struct sg_transcode_
     for (uint32_t i = 0; i < t->n; i++)
         n += t->live_tracks[i] >= 0;
     t->live_tracks[e->output] = n;
-    t->shown = true;
     return SG_OK;
+}
+
+static enum sg_error mark_shown(struct sg_db_conn *c, void *arg)
+{
+    const struct transcoding *t = arg;
+    enum sg_error err = SG_OK;
+    for (uint32_t i = 0; i < t->n && err == SG_OK; i++)
+        if (t->plan.outputs[i].live_fd >= 0)
+            err = sg_rendition_mark_shown(c, t->items[i]->id);
+    return err;
+}
+
+static void stop_showing(struct transcoding *t)
+{
+    sg_live_end(&t->making);
+    for (uint32_t i = 0; i < t->n; i++)
+        t->live_tracks[i] = -1;
+}
+
+/* That it is shown is on disk before it is: the next try, perhaps of another daemon, has to know.
+ */
+static enum sg_error add_segment(struct transcoding *t, const struct sg_transcode_event *e)
+{
+    if (t->live_tracks[e->output] < 0)
+        return SG_OK;
+    if (!t->shown) {
+        enum sg_error err = sg_db_write(t->svc->db, mark_shown, t);
+        if (err != SG_OK) {
+            stop_showing(t);
+            return err;
+        }
+        t->shown = true;
+    }
+    return sg_live_add_segment(t->making, (uint32_t)t->live_tracks[e->output], &e->segment,
+                               e->offset);
 }
 
 void transcoder_event(void *arg, const struct sg_transcode_event *e)
@@ -75,9 +109,7 @@ void transcoder_event(void *arg, const struct sg_transcode_event *e)
         err = add_track(t, e);
         break;
     case SG_TRANSCODE_LIVE_SEGMENT:
-        if (t->live_tracks[e->output] >= 0)
-            err = sg_live_add_segment(t->making, (uint32_t)t->live_tracks[e->output], &e->segment,
-                                      e->offset);
+        err = add_segment(t, e);
         break;
     }
     if (err != SG_OK) /* it is played later, then */

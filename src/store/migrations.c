@@ -181,9 +181,10 @@ static const char schema_3[] =
     " created_ms INTEGER NOT NULL) STRICT;"
     "CREATE INDEX job_schedules_next ON job_schedules(next_ms, id);";
 
-static const char *const steps[] = {schema_1,          schema_2,         schema_3,
-                                    schema_renditions, schema_subtitles, schema_webhooks,
-                                    schema_imports,    schema_promised};
+static const char *const steps[] = {
+    schema_1,         schema_2,        schema_3,       schema_renditions,
+    schema_subtitles, schema_webhooks, schema_imports, schema_renditions_shown,
+    schema_promised};
 
 unsigned sg_db_schema_version(void)
 {

@@ -181,7 +181,8 @@ static void from_row(struct sg_stmt *st, struct sg_rendition *r)
                                .channels = (uint32_t)sg_stmt_u64(st, 12),
                                .size_bytes = sg_stmt_u64(st, 13),
                                .created_ms = sg_stmt_u64(st, 15),
-                               .updated_ms = sg_stmt_u64(st, 16)};
+                               .updated_ms = sg_stmt_u64(st, 16),
+                               .shown = sg_stmt_u64(st, 18) != 0};
     copy_text(st, 0, r->id, sizeof r->id);
     copy_text(st, 1, r->asset_id, sizeof r->asset_id);
     copy_text(st, 2, r->name, sizeof r->name);
@@ -199,7 +200,7 @@ enum sg_error sg_rendition_list(struct sg_db_conn *c, const char *asset_id,
     struct sg_stmt st;
     sg_stmt_open(&st, c,
                  "SELECT id, asset_id, name, dir, kind, state, job_id, width, height, bitrate,"
-                 " crf, stream, channels, size_bytes, error, created_ms, updated_ms, data"
+                 " crf, stream, channels, size_bytes, error, created_ms, updated_ms, data, shown"
                  " FROM renditions WHERE asset_id = ?1 ORDER BY created_ms, id");
     sg_stmt_bind_text(&st, asset_id);
     while (sg_stmt_row(&st)) {
@@ -268,6 +269,43 @@ enum sg_error sg_rendition_finish(struct sg_db_conn *c, const struct sg_renditio
     sg_stmt_bind_blob(&st, d->index, d->index_len);
     sg_stmt_bind_u64(&st, d->now_ms);
     return sg_stmt_run_changing(&st);
+}
+
+enum sg_error sg_rendition_mark_shown(struct sg_db_conn *c, const char *id)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c, "UPDATE renditions SET shown = 1 WHERE id = ?1 AND state = 0");
+    sg_stmt_bind_text(&st, id);
+    return sg_stmt_run_changing(&st);
+}
+
+static enum sg_error check_waiting(struct sg_db_conn *c, const char *id)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c, "SELECT 1 FROM renditions WHERE id = ?1 AND state = 0");
+    sg_stmt_bind_text(&st, id);
+    bool found = sg_stmt_row(&st);
+    enum sg_error err = sg_stmt_close(&st);
+    return !err && !found ? SG_ERR_NOT_FOUND : err;
+}
+
+enum sg_error sg_rendition_rename(struct sg_db_conn *c, struct sg_rendition *r)
+{
+    struct sg_stmt st;
+    enum sg_error err = check_waiting(c, r->id);
+    if (!err)
+        err = choose_dir(c, r);
+    if (err)
+        return err;
+    sg_stmt_open(&st, c,
+                 "UPDATE renditions SET dir = ?2, shown = 0, updated_ms = ?3 WHERE id = ?1");
+    sg_stmt_bind_text(&st, r->id);
+    sg_stmt_bind_text(&st, r->dir);
+    sg_stmt_bind_u64(&st, sg_clock_wall_ms());
+    err = sg_stmt_run_changing(&st);
+    if (!err)
+        r->shown = false;
+    return err;
 }
 
 enum sg_error sg_rendition_delete(struct sg_db_conn *c, const char *id)

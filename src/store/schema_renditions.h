@@ -39,4 +39,11 @@ static const char schema_renditions[] =
     " NEW.id) AND NOT EXISTS(SELECT 1 FROM renditions WHERE asset_id = NEW.asset_id AND"
     " state = 1); END;";
 
+/* Schema step: whether bytes below `dir` were given out while a rendition was made. Of a try that
+ * an older program began nobody knows. */
+static const char schema_renditions_shown[] =
+    "ALTER TABLE renditions ADD COLUMN shown INTEGER NOT NULL DEFAULT 0;"
+    "UPDATE renditions SET shown = 1 WHERE state <> 1 AND job_id IN (SELECT id FROM jobs WHERE"
+    " type = 'transcode-first' AND started_ms > 0);";
+
 #endif

@@ -41,15 +41,15 @@ class LiveCase(Case, unittest.TestCase):
         self.assertEqual(self.asset(asset)["status"], "processing")
         return self.uris(asset)[0].split("/")[0]
 
+    def sounds(self, asset):
+        return re.findall(r'TYPE=AUDIO.*URI="([^"/]+)', self.stream(asset, "master.m3u8").body.decode())
+
     def whole(self, asset):
         self.ready(asset, PATIENCE_S)
         self.all_done(asset)
 
 
 class Meanwhile(LiveCase):
-    def sounds(self, asset):
-        return re.findall(r'TYPE=AUDIO.*URI="([^"/]+)', self.stream(asset, "master.m3u8").body.decode())
-
     def test_others_wait_for_what_is_played(self):
         self.begin()
         asset = self.put(film(sounds=2))
@@ -85,6 +85,78 @@ class Meanwhile(LiveCase):
         self.assertEqual(self.admin.request("POST", f"{JOBS}/{first}/retry").status, 202)
         self.whole(asset)
         self.assertEqual(len(self.uris(asset)), 2)
+        self.daemon.stop()
+
+
+class Tries(LiveCase):
+    """What was shown of a try is not what the next one makes: its URLs are never used again."""
+
+    def seen(self, asset):
+        """{path: (body, ETag)} of what a cache may keep for ever, and the ETag of the master playlist."""
+        name = self.shown(asset)
+        found = {}
+        for path in (f"{track}/{piece}" for track in (name, *self.sounds(asset)) for piece in ("init.mp4", "seg-0.m4s")):
+            answer = self.stream(asset, path)
+            self.assertEqual(answer.status, 200, path)
+            self.assertIn("immutable", answer.header("Cache-Control"))
+            found[path] = answer.body, answer.header("ETag")
+        self.assertEqual(len(found), 4)
+        return found, self.stream(asset, "master.m3u8").header("ETag")
+
+    def check_gone(self, asset, before, master):
+        now, other = self.seen(asset)
+        self.assertNotEqual(master, other)
+        self.assertFalse(set(before) & set(now), "a URL that was shown before")
+        self.assertFalse({tag for _, tag in before.values()} & {tag for _, tag in now.values()})
+        for path, (_, tag) in before.items():
+            self.assertEqual(self.stream(asset, path).status, 404, path)
+            for again in now:
+                self.assertEqual(self.stream(asset, again, headers={"If-None-Match": tag}).status, 200, again)
+        return now
+
+    def check_kept(self, asset, now):
+        self.whole(asset)
+        for path, (body, _) in now.items():
+            self.assertEqual(self.stream(asset, path).body, body, path)
+
+    def test_killed_daemon(self):
+        self.begin()
+        asset = self.put(film())
+        before, master = self.seen(asset)
+        self.daemon.kill()
+        self.daemon.settings["transcode.preset"] = "veryfast"
+        self.start()
+        now = self.check_gone(asset, before, master)
+        self.daemon.kill()
+        self.start()
+        again = self.check_gone(asset, {**before, **now}, master)
+        self.check_kept(asset, again)
+        self.daemon.stop()
+
+    def test_cancelled_and_tried_again(self):
+        self.begin()
+        asset = self.put(film())
+        first = self.first_job(asset)
+        before, master = self.seen(asset)
+        self.assertEqual(self.admin.request("DELETE", f"{JOBS}/{first}").status, 202)
+        eventually(lambda: self.asset(asset)["status"] == "failed", 10, "an asset that failed")
+        self.daemon.stop()
+        self.daemon.settings["transcode.preset"] = "veryfast"
+        self.start()
+        self.assertEqual(self.admin.request("POST", f"{JOBS}/{first}/retry").status, 202)
+        self.check_kept(asset, self.check_gone(asset, before, master))
+        self.daemon.stop()
+
+    def test_nothing_was_shown(self):
+        """Then the name is as good as new."""
+        self.begin(**{"worker.runners": "0"})
+        asset = self.put(film())
+        self.daemon.kill()
+        del self.daemon.settings["worker.runners"]
+        self.daemon.settings["transcode.preset"] = "ultrafast"
+        self.start()
+        self.whole(asset)
+        self.assertEqual(self.uris(asset), ["360p/index.m3u8"])
         self.daemon.stop()
 
 

@@ -4,6 +4,7 @@
 #ifndef STREAMGATE_STORE_RENDITION_STORE_H
 #define STREAMGATE_STORE_RENDITION_STORE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "streamgate/base/buf.h"
@@ -27,6 +28,7 @@ struct sg_rendition {
     char name[SG_RENDITION_NAME_SIZE], dir[SG_RENDITION_DIR_SIZE];
     enum sg_rendition_kind kind;
     enum sg_rendition_state state;
+    bool shown;             /* bytes below dir were given out before it was READY */
     char job_id[SG_ULID_SIZE];
     uint32_t width, height; /* VIDEO: as displayed */
     uint32_t bitrate, crf;  /* bits a second; 0: by crf */
@@ -48,6 +50,10 @@ void sg_rendition_list_free(struct sg_rendition_list *list);
 /* WAITING becomes READY. NOT_FOUND: it is not (any more) waiting. */
 struct sg_rendition_done { const char *id; uint64_t size_bytes, now_ms; const void *index; size_t index_len; };
 enum sg_error sg_rendition_finish(struct sg_db_conn *c, const struct sg_rendition_done *d) SG_NODISCARD;
+/* Before the first byte of one that is WAITING is given out. NOT_FOUND: it is not (any more) waiting. */
+enum sg_error sg_rendition_mark_shown(struct sg_db_conn *c, const char *id) SG_NODISCARD;
+/* What is made of one that was shown may be other bytes at the next try, which so begins with another name: dir is chosen and written back. NOT_FOUND: it is not (any more) waiting; TOO_LARGE: no name is left. */
+enum sg_error sg_rendition_rename(struct sg_db_conn *c, struct sg_rendition *r) SG_NODISCARD;
 enum sg_error sg_rendition_delete(struct sg_db_conn *c, const char *id) SG_NODISCARD; /* NOT_FOUND */
 /* Ids of those whose file must be there (READY). Stops at visit's first error. */
 enum sg_error sg_rendition_each_ready(struct sg_db_conn *c, enum sg_error (*visit)(void *arg, const char *id), void *arg) SG_NODISCARD;
