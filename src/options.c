@@ -110,8 +110,8 @@ static const char *check_text(enum sg_setting setting, const char *value)
     if (setting == SG_SET_transcode_ladder) {
         struct sg_ladder ladder;
         if (sg_ladder_parse(value, &ladder) != SG_OK)
-            return "must be up to 12 rungs such as 720p:2800k or 720p:crf23, no height twice, "
-                   "separated by spaces";
+            return "must be up to 12 rungs such as 720p:2800k or 720p:crf23 (crf1 to crf51), no "
+                   "height twice, separated by spaces";
     }
     return NULL;
 }

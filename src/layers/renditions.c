@@ -20,7 +20,7 @@ static enum sg_error parse_rate(const char *text, size_t len, struct sg_rung *r)
 {
     uint64_t n;
     if (len > 3 && strncmp(text, "crf", 3) == 0) {
-        if (sg_str_to_u64(text + 3, len - 3, 51, &n) != SG_OK)
+        if (sg_str_to_u64(text + 3, len - 3, SG_CRF_MAX, &n) != SG_OK || n < SG_CRF_MIN)
             return SG_ERR_INVALID;
         r->crf = (uint32_t)n;
         return SG_OK;

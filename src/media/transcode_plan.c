@@ -14,11 +14,12 @@ static bool is_preset(const char *s)
     return n > 0 && n < TRANSCODE_PRESET_SIZE && s[n] == 0;
 }
 
+/* A crf of 0 is lossless, which the profile that is encoded does not have. */
 static bool picture_holds(const struct sg_transcode_output *o)
 {
     return o->width > 0 && o->width <= DIMENSION_MAX && o->width % 2 == 0 && o->height > 0 &&
            o->height <= DIMENSION_MAX && o->height % 2 == 0 && o->bitrate <= INT32_MAX &&
-           (o->bitrate > 0 || o->crf <= CRF_MAX);
+           (o->bitrate > 0 || (o->crf > 0 && o->crf <= CRF_MAX));
 }
 
 static bool output_holds(const struct sg_transcode_output *o)

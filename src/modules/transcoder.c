@@ -150,7 +150,7 @@ static enum sg_error read_own(struct sg_request *req, const json_t *body, struct
         err = read_number(req, body, "bitrate", (const uint32_t[]){SG_BITRATE_MIN, SG_BITRATE_MAX},
                           &bitrate);
     if (err == SG_OK)
-        err = read_number(req, body, "crf", (const uint32_t[]){0, 51}, &crf);
+        err = read_number(req, body, "crf", (const uint32_t[]){SG_CRF_MIN, SG_CRF_MAX}, &crf);
     if (err != SG_OK)
         return err;
     if (height < 0)
@@ -330,7 +330,7 @@ static enum sg_error rendition_post(struct sg_request *req, struct sg_response *
     "{\"type\":\"object\",\"properties\":{\"profile\":{\"type\":\"string\"},"                      \
     "\"height\":{\"type\":\"integer\",\"minimum\":64},"                                            \
     "\"bitrate\":{\"type\":\"integer\",\"description\":\"bits a second\"},"                        \
-    "\"crf\":{\"type\":\"integer\",\"minimum\":0,\"maximum\":51},"                                 \
+    "\"crf\":{\"type\":\"integer\",\"minimum\":1,\"maximum\":51},"                                 \
     "\"name\":{\"type\":\"string\"}},\"additionalProperties\":false}"
 
 #define ASSET "/api/v1/assets/{id}"

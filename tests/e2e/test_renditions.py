@@ -138,7 +138,7 @@ class Asked(Case, support.DaemonCase):
         self.assertEqual(before, ["original/index.m3u8"])
         for wish, name, size in (({"profile": "180p"}, "180p", (320, 180)),
                                  ({"height": 120, "bitrate": 150000, "name": "own"}, "own", (212, 120)),
-                                 ({"height": 96, "crf": 40}, "96p", (170, 96))):
+                                 ({"height": 96, "crf": 1}, "96p", (170, 96))):
             told = self.made(asset, **wish)
             self.assertEqual((told["name"], told["width"], told["height"]), (name, *size))
             (item,) = job(self.admin, told["job"])["result"]["renditions"]
@@ -170,7 +170,7 @@ class Asked(Case, support.DaemonCase):
                             ({"height": 90}, "bitrate"), ({"height": 90, "bitrate": 90000, "crf": 2}, "bitrate"),
                             ({"height": 90, "bitrate": 49999}, "bitrate"), ({"height": 90, "bitrate": 10**9}, "bitrate"),
                             ({"height": 90, "bitrate": True}, "bitrate"), ({"height": 90, "crf": 52}, "crf"),
-                            ({"height": 90, "crf": -1}, "crf"), ({"height": 90, "crf": 2**63}, None),
+                            ({"height": 90, "crf": 0}, "crf"), ({"height": 90, "crf": -1}, "crf"), ({"height": 90, "crf": 2**63}, None),
                             ({"profile": "180p", "name": ""}, "name"), ({"profile": "180p", "name": "-a"}, "name"),
                             ({"profile": "180p", "name": "A"}, "name"), ({"profile": "180p", "name": "a/b"}, "name"),
                             ({"profile": "180p", "name": "a" * 17}, "name"), ({"profile": "180p", "name": 3}, "name"),

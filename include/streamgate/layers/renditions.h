@@ -11,6 +11,8 @@
 #define SG_KEYFRAME_MS 2000 /* the grid on which all rungs have key frames */
 #define SG_BITRATE_MIN 50000u
 #define SG_BITRATE_MAX 200000000u
+#define SG_CRF_MIN 1u /* below is lossless, which the profile that players know does not have */
+#define SG_CRF_MAX 51u
 
 struct sg_rung { char name[SG_RENDITION_NAME_SIZE]; uint32_t height; uint32_t bitrate, crf; /* bitrate 0: constant quality */ };
 struct sg_ladder { unsigned n; struct sg_rung rungs[SG_LADDER_RUNGS_MAX]; /* the highest first, no two alike */ };

@@ -30,7 +30,7 @@ struct sg_transcode_output {
     uint32_t video_stream;
     uint32_t width, height;      /* H264: picture as displayed, both even */
     uint32_t bitrate;            /* H264: average, bits a second, peak 1.5 times over 2 s; 0: constant quality */
-    uint32_t crf;                /* H264 with bitrate 0: 0 to 51; with a bitrate: not looked at */
+    uint32_t crf;                /* H264 with bitrate 0: 1 to 51; with a bitrate: not looked at */
     uint32_t n_audios;
     struct sg_transcode_audio audios[SG_TRANSCODE_AUDIOS_MAX]; /* equal ones of several outputs are encoded once */
     int fd;                      /* writable, empty, the caller's */

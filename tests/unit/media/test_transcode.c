@@ -77,7 +77,7 @@ static void impossible_plans_are_refused(void **state)
     size_t len = 0;
     hand_plan_open(&h);
     const struct sg_transcode good = h.t;
-    struct sg_transcode bad[12];
+    struct sg_transcode bad[13];
     for (size_t i = 0; i < SG_ARRAY_LEN(bad); i++)
         bad[i] = good;
     bad[0].n_outputs = 0;
@@ -92,6 +92,7 @@ static void impossible_plans_are_refused(void **state)
     bad[9].outputs[0].n_audios = SG_TRANSCODE_AUDIOS_MAX + 1;
     bad[10].keyframe_ms = 0;
     bad[11].outputs[1].fd = -1;
+    bad[12].outputs[0].bitrate = bad[12].outputs[0].crf = 0;
     for (size_t i = 0; i < SG_ARRAY_LEN(bad); i++)
         if (transcode_plan_encode(&bad[i], bytes, &len) != SG_ERR_INVALID)
             fail_msg("plan %zu was taken", i);
