@@ -267,8 +267,11 @@ static enum sg_error refuse(struct sg_request *req, enum sg_error err, const cha
         return sg_request_fail(req, SG_ERR_CONFLICT, "name",
                                "is taken by another rendition of this asset: %s", name);
     case SG_ERR_TOO_LARGE:
-        return sg_request_fail(req, SG_ERR_CONFLICT, NULL, "an asset has at most %d renditions",
-                               SG_RENDITIONS_MAX);
+        return sg_request_fail(
+            req, SG_ERR_CONFLICT, NULL,
+            "an asset has at most %d renditions, and those that failed count until "
+            "they are deleted",
+            SG_RENDITIONS_MAX);
     case SG_ERR_CONFLICT:
         return sg_request_fail(req, err, NULL, "the asset is not ready");
     default:

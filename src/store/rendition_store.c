@@ -43,6 +43,16 @@ void sg_rendition_clear(struct sg_rendition *r)
 
 /* ---- new ones ---- */
 
+/* Nobody waits for it, so it is in nobody's way. */
+static enum sg_error remove_failed(struct sg_db_conn *c, const struct sg_rendition *r)
+{
+    struct sg_stmt st;
+    sg_stmt_open(&st, c, "DELETE FROM renditions WHERE asset_id = ?1 AND name = ?2 AND state = 2");
+    sg_stmt_bind_text(&st, r->asset_id);
+    sg_stmt_bind_text(&st, r->name);
+    return sg_stmt_run(&st);
+}
+
 static enum sg_error check_room(struct sg_db_conn *c, const struct sg_rendition *r)
 {
     struct sg_stmt st;
@@ -142,6 +152,8 @@ static enum sg_error insert_row(struct sg_db_conn *c, const struct sg_rendition 
 enum sg_error sg_rendition_insert(struct sg_db_conn *c, struct sg_rendition *r)
 {
     enum sg_error err = check_asset(c, r->asset_id);
+    if (!err)
+        err = remove_failed(c, r);
     if (!err)
         err = check_room(c, r);
     if (!err)

@@ -335,11 +335,13 @@ class Running(Case, support.DaemonCase):
         eventually(lambda: self.listed(asset)["1080p"]["status"] == "failed", 5, "a rendition that failed")
         self.assertEqual(self.listed(asset)["1080p"]["error"], "cancelled")
         self.assertEqual(self.asset(asset)["status"], "ready")
-        # Its name is taken until it is dropped.
-        self.assertProblem(self.admin.request("POST", f"{ASSETS}/{asset}/renditions", {"profile": "1080p"}), 409)
-        self.assertEqual(self.drop(asset, "1080p").status, 204)
-        told = self.begun(asset)
+        # Another of its name takes its place; its job comes back for nothing.
+        failed, told = told, self.begun(asset)
         self.assertEqual(told["name"], "1080p-2")
+        self.assertNotIn("1080p", self.listed(asset))
+        self.assertProblem(self.admin.request("POST", f"{ASSETS}/{asset}/renditions", {"profile": "1080p"}), 409)
+        self.assertEqual(self.admin.request("POST", f"{JOBS}/{failed['job']}/retry").status, 202)
+        self.assertEqual(self.listed(asset)["1080p-2"]["status"], "processing")
         # One that is dropped while it is made: nobody waits for its job.
         self.assertEqual(self.drop(asset, "1080p-2").status, 204)
         eventually(lambda: job(self.admin, told["job"])["state"] == "cancelled", 5, "the end")

@@ -41,7 +41,7 @@ struct sg_rendition {
 };
 void sg_rendition_clear(struct sg_rendition *r);
 
-/* WAITING; dir is chosen and written back. EXISTS: the asset has one of that name; NOT_FOUND: no such asset; TOO_LARGE: it has SG_RENDITIONS_MAX. */
+/* WAITING; dir is chosen and written back. One of that name that FAILED is removed. EXISTS: the asset has another of that name; NOT_FOUND: no such asset; TOO_LARGE: it has SG_RENDITIONS_MAX. */
 enum sg_error sg_rendition_insert(struct sg_db_conn *c, struct sg_rendition *r) SG_NODISCARD;
 /* In order of creation. items: malloc'ed. */
 struct sg_rendition_list { struct sg_rendition *items; size_t n; };

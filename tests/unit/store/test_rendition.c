@@ -222,6 +222,16 @@ static void test_room(void **state)
         assert_string_equal(l.items[i].name, name);
     }
     sg_rendition_list_free(&l);
+    /* One that failed takes its own place only. */
+    run_sql(db, "UPDATE renditions SET state = 2 WHERE name = 'r3'");
+    assert_int_equal(put(db, asset, "one-more", NO_JOB, NULL), SG_ERR_TOO_LARGE);
+    assert_int_equal(put(db, asset, "r3", NO_JOB, NULL), SG_OK);
+    assert_int_equal(put(db, asset, "r3", NO_JOB, NULL), SG_ERR_EXISTS);
+    l = list_of(db, asset);
+    assert_int_equal(l.n, SG_RENDITIONS_MAX);
+    assert_string_equal(l.items[l.n - 1].dir, "r3-2");
+    assert_int_equal(l.items[l.n - 1].state, SG_RENDITION_WAITING);
+    sg_rendition_list_free(&l);
 }
 
 /* Whatever is made and dropped in whatever order: no name in URLs comes twice. */
