@@ -13,9 +13,6 @@
 
 #include "jobs_private.h"
 
-#define PAUSED_KEY "jobs_paused"
-#define ALL_TYPES "*"
-
 void jobs_wait(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t ms)
 {
     struct timespec until;
@@ -221,36 +218,6 @@ enum sg_error sg_jobs_create(struct sg_db *db, const struct sg_config *config, s
     return err;
 }
 
-static enum sg_error read_paused(struct sg_db_conn *c, void *arg)
-{
-    char *text = NULL;
-    enum sg_error err = sg_meta_get(c, PAUSED_KEY, &text);
-    if (err == SG_OK)
-        err = sg_json_parse(text, strlen(text), arg, NULL);
-    free(text);
-    return err == SG_ERR_NOT_FOUND ? SG_OK : err;
-}
-
-/* Which types were paused when the last daemon ended. */
-static enum sg_error restore_paused(struct sg_jobs *j)
-{
-    json_t *names = NULL, *name;
-    size_t i;
-    enum sg_error err = sg_db_read(j->db, read_paused, &names);
-    pthread_mutex_lock(&j->lock);
-    json_array_foreach(names, i, name)
-    {
-        const char *s = json_is_string(name) ? json_string_value(name) : "";
-        struct jobs_type *t = jobs_find_type(j, s);
-        if (t)
-            t->paused = true;
-        j->paused |= strcmp(s, ALL_TYPES) == 0;
-    }
-    pthread_mutex_unlock(&j->lock);
-    json_decref(names);
-    return err;
-}
-
 static enum sg_error start_threads(struct sg_jobs *j)
 {
     char name[16];
@@ -272,7 +239,7 @@ static enum sg_error start_threads(struct sg_jobs *j)
 
 enum sg_error sg_jobs_start(struct sg_jobs *j)
 {
-    enum sg_error err = restore_paused(j);
+    enum sg_error err = jobs_restore_paused(j);
     if (err == SG_OK)
         err = jobs_expire(j, true);
     if (err == SG_OK)
@@ -460,54 +427,6 @@ enum sg_error sg_jobs_retry(struct sg_jobs *j, const char *id, const struct sg_j
     jobs_changes_publish(j, &k.changes);
     sg_jobs_kick(j);
     return SG_OK;
-}
-
-/* ---- pauses ---- */
-
-static enum sg_error write_paused(struct sg_db_conn *c, void *arg)
-{
-    return sg_meta_set(c, PAUSED_KEY, arg);
-}
-
-/* Called under the lock. */
-static void paused_json(const struct sg_jobs *j, struct sg_text *out)
-{
-    const char *comma = "";
-    sg_text_puts(out, "[");
-    if (j->paused) {
-        sg_text_puts(out, "\"" ALL_TYPES "\"");
-        comma = ",";
-    }
-    for (size_t i = 0; i < j->n_types; i++) {
-        if (!j->types[i].paused)
-            continue;
-        sg_text_printf(out, "%s\"%s\"", comma, j->types[i].type->name);
-        comma = ",";
-    }
-    sg_text_puts(out, "]");
-}
-
-enum sg_error sg_jobs_pause(struct sg_jobs *j, const char *type, bool pause)
-{
-    struct jobs_type *t = type ? jobs_find_type(j, type) : NULL;
-    if (type && !t)
-        return SG_ERR_NOT_FOUND;
-    struct sg_text names = {0};
-    pthread_mutex_lock(&j->lock);
-    bool *paused = t ? &t->paused : &j->paused, before = *paused;
-    *paused = pause;
-    paused_json(j, &names);
-    pthread_mutex_unlock(&j->lock);
-    enum sg_error err =
-        names.failed ? SG_ERR_NO_MEMORY : sg_db_write(j->db, write_paused, names.ptr);
-    sg_text_free(&names);
-    if (err != SG_OK) {
-        pthread_mutex_lock(&j->lock);
-        *paused = before;
-        pthread_mutex_unlock(&j->lock);
-    }
-    sg_jobs_kick(j);
-    return err;
 }
 
 json_t *sg_jobs_status(struct sg_jobs *j)

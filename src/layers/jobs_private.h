@@ -1,5 +1,5 @@
-/* What jobs.c (queue and requests), jobs_run.c (tries), jobs_keeper.c (leases, time, schedules) and
- * jobs_bus.c (events) share. */
+/* What jobs.c (queue and requests), jobs_run.c (tries), jobs_keeper.c (leases, time, schedules),
+ * jobs_pause.c and jobs_bus.c (events) share. */
 #ifndef STREAMGATE_LAYERS_JOBS_PRIVATE_H
 #define STREAMGATE_LAYERS_JOBS_PRIVATE_H
 
@@ -85,6 +85,9 @@ bool jobs_stop_run(struct sg_job_run *run, enum sg_job_stop reason); /* under th
 /* jobs_keeper.c */
 void *jobs_keeper_main(void *arg);
 enum sg_error jobs_expire(struct sg_jobs *j, bool all);
+
+/* jobs_pause.c: what was paused when the last daemon ended. */
+enum sg_error jobs_restore_paused(struct sg_jobs *j);
 
 /* jobs_bus.c */
 enum sg_error jobs_bus_create(size_t kept, struct jobs_bus **out) SG_NODISCARD;

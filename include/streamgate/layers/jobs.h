@@ -82,7 +82,7 @@ enum sg_error sg_jobs_retry(struct sg_jobs *j, const char *id, const struct sg_j
 /* Progress of a job that runs now, fresher than its row: JSON object, malloc'ed; NULL: none. */
 char *sg_jobs_progress(struct sg_jobs *j, const char *id);
 
-/* What runs goes on; nothing new of the type (NULL: of any) is taken. Kept over restarts. Blocks. NOT_FOUND: no such type. */
+/* What runs goes on; nothing new of the type (NULL: of any) is taken. To resume all is to resume each. Kept over restarts. Blocks. NOT_FOUND: no such type. */
 enum sg_error sg_jobs_pause(struct sg_jobs *j, const char *type, bool pause) SG_NODISCARD;
 json_t *sg_jobs_status(struct sg_jobs *j); /* {"paused", "draining", "types": [{"name", "paused", "running", "limit"}]}; NULL: no memory */
 

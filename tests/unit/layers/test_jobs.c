@@ -378,6 +378,19 @@ static void pauses_hold(void **state)
     json_decref(status);
     assert_int_equal(sg_jobs_pause(b.jobs, "single", false), SG_OK);
     assert_int_equal(wait_final(single), SG_JOB_DONE);
+    /* All are resumed, whether all were paused or one by its name. */
+    assert_int_equal(sg_jobs_pause(b.jobs, "single", true), SG_OK);
+    assert_int_equal(sg_jobs_pause(b.jobs, NULL, true), SG_OK);
+    put("single", "{\"do\":\"x\"}", 90, single);
+    assert_int_equal(sg_jobs_pause(b.jobs, NULL, false), SG_OK);
+    assert_int_equal(wait_final(single), SG_JOB_DONE);
+    assert_int_equal(sg_jobs_pause(b.jobs, "single", true), SG_OK);
+    assert_int_equal(sg_jobs_pause(b.jobs, NULL, false), SG_OK);
+    sg_jobs_destroy(&b.jobs); /* over a restart, too */
+    make_engine();
+    assert_int_equal(sg_jobs_start(b.jobs), SG_OK);
+    put("single", "{\"do\":\"x\"}", 90, single);
+    assert_int_equal(wait_final(single), SG_JOB_DONE);
 }
 
 static void drained_jobs_go_back(void **state)
