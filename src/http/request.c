@@ -226,6 +226,21 @@ enum sg_error sg_request_json(struct sg_request *req, bool allow_empty, json_t *
     return SG_OK;
 }
 
+enum sg_error sg_request_only(struct sg_request *req, const json_t *body, const char *const *names)
+{
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)body, name, value)
+    {
+        size_t i = 0;
+        while (names[i] && strcmp(names[i], name) != 0)
+            i++;
+        if (!names[i])
+            return sg_request_fail(req, SG_ERR_INVALID, name, "is not a member of the body");
+    }
+    return SG_OK;
+}
+
 static bool port_is_valid(const char *s, size_t len)
 {
     uint64_t port;

@@ -67,17 +67,42 @@ static enum sg_error revoke_rows(struct sg_db_conn *c, void *arg)
     return err != SG_OK ? err : sg_audit_append(c, &k->event);
 }
 
+/* In the body; absent leaves *out. */
+static enum sg_error read_text(struct sg_request *req, const json_t *body, const char *name,
+                               bool needed, const char **out)
+{
+    const json_t *value = json_object_get(body, name);
+    if (value == NULL)
+        return needed ? sg_request_fail(req, SG_ERR_INVALID, name, "must be given") : SG_OK;
+    if (!json_is_string(value))
+        return sg_request_fail(req, SG_ERR_INVALID, name, "must be a string");
+    *out = json_string_value(value);
+    return SG_OK;
+}
+
+/* What is no integer is as far out of every range as -1. */
+static json_int_t read_seconds(const json_t *body, json_int_t absent)
+{
+    const json_t *value = json_object_get(body, "expires_in");
+    if (value == NULL)
+        return absent;
+    return json_is_integer(value) ? json_integer_value(value) : -1;
+}
+
 static enum sg_error key_params(struct sg_request *req, const json_t *body, struct sg_key_params *p)
 {
+    static const char *const known[] = {"name", "role", "user", "expires_in", NULL};
     const char *name = NULL, *user = NULL, *role = NULL;
-    json_int_t ttl = 0;
-    json_error_t why;
-    if (json_unpack_ex((json_t *)body, &why, JSON_STRICT, "{s:s, s:s, s?s, s?I}", "name", &name,
-                       "role", &role, "user", &user, "expires_in", &ttl) != 0)
-        return sg_request_fail(req, SG_ERR_INVALID, NULL,
-                               "must be {\"name\", \"role\", optional \"user\" and "
-                               "\"expires_in\" in seconds}: %s",
-                               why.text);
+    json_int_t ttl = read_seconds(body, 0);
+    enum sg_error err = sg_request_only(req, body, known);
+    if (err == SG_OK)
+        err = read_text(req, body, "name", true, &name);
+    if (err == SG_OK)
+        err = read_text(req, body, "role", true, &role);
+    if (err == SG_OK)
+        err = read_text(req, body, "user", false, &user);
+    if (err != SG_OK)
+        return err;
     const char *rule = sg_validate_name(name, strlen(name));
     if (rule != NULL)
         return sg_request_fail(req, SG_ERR_INVALID, "name", "%s", rule);
@@ -208,18 +233,15 @@ static enum sg_error token_params(struct sg_request *req, struct token_wish *w)
     enum sg_error err = sg_request_json(req, true, &body);
     if (err != SG_OK)
         return err;
-    json_int_t ttl =
-        (json_int_t)(sg_config_uint(sg_services_config(req->svc), SG_SET_playback_token_ttl) /
-                     1000);
+    uint64_t usual_ms = sg_config_uint(sg_services_config(req->svc), SG_SET_playback_token_ttl);
+    json_int_t ttl = read_seconds(body, (json_int_t)(usual_ms / 1000));
     const char *address = NULL;
-    json_error_t why;
-    if (json_unpack_ex(body, &why, JSON_STRICT, "{s?I, s?s}", "expires_in", &ttl, "client_address",
-                       &address) != 0)
-        err = sg_request_fail(req, SG_ERR_INVALID, NULL,
-                              "must be {optional \"expires_in\" in seconds and "
-                              "\"client_address\"}: %s",
-                              why.text);
-    else if (ttl < 1 || (uint64_t)ttl > TOKEN_TTL_MAX_S)
+    err = sg_request_only(req, body, (const char *const[]){"expires_in", "client_address", NULL});
+    if (err == SG_OK)
+        err = read_text(req, body, "client_address", false, &address);
+    if (err != SG_OK)
+        goto out;
+    if (ttl < 1 || (uint64_t)ttl > TOKEN_TTL_MAX_S)
         err = sg_request_fail(req, SG_ERR_INVALID, "expires_in", "must be 1 to %llu seconds",
                               TOKEN_TTL_MAX_S);
     else if (address != NULL && sg_address_parse(address, strlen(address), &w->address) != SG_OK)
@@ -227,6 +249,7 @@ static enum sg_error token_params(struct sg_request *req, struct token_wish *w)
                               "must be an IPv4 or IPv6 address");
     w->ttl_s = (uint64_t)ttl;
     w->bound = address != NULL;
+out:
     json_decref(body);
     return err;
 }
@@ -272,10 +295,11 @@ static const struct sg_param_doc page_params[] = {
 #define KEY_SCHEMA                                                                                 \
     "{\"type\":\"object\",\"required\":[\"name\",\"role\"],\"properties\":{\"name\":{\"type\":"    \
     "\"string\"},\"role\":{\"type\":\"string\",\"enum\":[\"admin\",\"creator\",\"viewer\"]},"      \
-    "\"user\":{\"type\":\"string\"},\"expires_in\":{\"type\":\"integer\"}}}"
+    "\"user\":{\"type\":\"string\"},\"expires_in\":{\"type\":\"integer\"}},"                       \
+    "\"additionalProperties\":false}"
 #define TOKEN_SCHEMA                                                                               \
     "{\"type\":\"object\",\"properties\":{\"expires_in\":{\"type\":\"integer\"},"                  \
-    "\"client_address\":{\"type\":\"string\"}}}"
+    "\"client_address\":{\"type\":\"string\"}},\"additionalProperties\":false}"
 
 static const struct sg_route routes[] = {
     {.method = SG_GET,

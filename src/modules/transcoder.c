@@ -168,25 +168,18 @@ static enum sg_error read_own(struct sg_request *req, const json_t *body, struct
 
 static enum sg_error read_wish(struct sg_request *req, const json_t *body, struct wish *out)
 {
-    static const char *const known[] = {"profile", "height", "bitrate", "crf", "name"};
-    const char *name;
-    json_t *value;
-    json_object_foreach((json_t *)body, name, value)
-    {
-        bool ok = false;
-        for (size_t i = 0; i < SG_ARRAY_LEN(known); i++)
-            ok |= strcmp(name, known[i]) == 0;
-        if (!ok)
-            return sg_request_fail(req, SG_ERR_INVALID, name, "is not a member of the body");
-    }
+    static const char *const known[] = {"profile", "height", "bitrate", "crf", "name", NULL};
+    enum sg_error err = sg_request_only(req, body, known);
+    if (err != SG_OK)
+        return err;
     const json_t *profile = json_object_get(body, "profile");
     if (profile != NULL &&
         (json_object_get(body, "height") != NULL || json_object_get(body, "bitrate") != NULL ||
          json_object_get(body, "crf") != NULL))
         return sg_request_fail(req, SG_ERR_INVALID, "profile",
                                "says height and rate already: leave those out");
-    enum sg_error err = profile != NULL ? read_profile(req, json_string_value(profile), &out->rung)
-                                        : read_own(req, body, &out->rung);
+    err = profile != NULL ? read_profile(req, json_string_value(profile), &out->rung)
+                          : read_own(req, body, &out->rung);
     out->height = profile != NULL ? "profile" : "height";
     return err == SG_OK ? read_name(req, body, &out->rung) : err;
 }

@@ -103,28 +103,21 @@ static const struct {
     {"enabled", take_enabled},
 };
 
-static enum sg_error take_member(struct sg_request *req, const char *name, const json_t *value,
-                                 struct webhooks_wish *w)
-{
-    for (size_t i = 0; i < SG_ARRAY_LEN(members); i++)
-        if (strcmp(members[i].name, name) == 0)
-            return members[i].take(req, members[i].name, value, w);
-    return sg_request_fail(req, SG_ERR_INVALID, NULL, "a member of the body is not known");
-}
-
 enum sg_error webhooks_read_wish(struct sg_request *req, struct webhooks_wish *out)
 {
-    json_t *body = NULL, *value;
-    const char *name;
+    const char *names[SG_ARRAY_LEN(members) + 1] = {NULL};
+    json_t *body = NULL;
     *out = (struct webhooks_wish){0};
     enum sg_error err = sg_request_json(req, false, &body);
     if (err != SG_OK)
         return err;
-    json_object_foreach(body, name, value)
-    {
-        err = take_member(req, name, value, out);
-        if (err != SG_OK)
-            break;
+    for (size_t i = 0; i < SG_ARRAY_LEN(members); i++)
+        names[i] = members[i].name;
+    err = sg_request_only(req, body, names);
+    for (size_t i = 0; i < SG_ARRAY_LEN(members) && err == SG_OK; i++) {
+        const json_t *value = json_object_get(body, members[i].name);
+        if (value != NULL)
+            err = members[i].take(req, members[i].name, value, out);
     }
     json_decref(body);
     return err;

@@ -38,20 +38,12 @@ static enum sg_error read_needs(struct sg_request *req, const json_t *body,
 
 static enum sg_error read_job(struct sg_request *req, const json_t *body, struct sg_job_fields *f)
 {
-    static const char *const known[] = {"type",         "payload",    "priority",
-                                        "max_attempts", "depends_on", "delay"};
-    const char *name;
-    json_t *value;
-    json_object_foreach((json_t *)body, name, value)
-    {
-        bool ok = false;
-        for (size_t i = 0; i < SG_ARRAY_LEN(known); i++)
-            ok |= strcmp(name, known[i]) == 0;
-        if (!ok)
-            return sg_request_fail(req, SG_ERR_INVALID, NULL, "a member of the body is not known");
-    }
+    static const char *const known[] = {"type",       "payload", "priority", "max_attempts",
+                                        "depends_on", "delay",   NULL};
     struct worker_wish w;
-    enum sg_error err = worker_wish_read(req, body, &w);
+    enum sg_error err = sg_request_only(req, body, known);
+    if (err == SG_OK)
+        err = worker_wish_read(req, body, &w);
     if (err != SG_OK)
         return err;
     const json_t *delay = json_object_get(body, "delay");
@@ -284,16 +276,15 @@ static enum sg_error note(struct sg_db_conn *c, void *arg)
 static enum sg_error set_paused(struct sg_request *req, struct sg_response *res, bool pause)
 {
     json_t *body = NULL;
-    const char *type = NULL;
-    json_error_t why;
     enum sg_error err = sg_request_json(req, true, &body);
     if (err != SG_OK)
         return err;
-    if (json_unpack_ex(body, &why, JSON_STRICT, "{s?s}", "type", &type) != 0)
-        err =
-            sg_request_fail(req, SG_ERR_INVALID, NULL, "must be {optional \"type\"}: %s", why.text);
-    else
-        err = sg_jobs_pause(req->svc->jobs, type, pause);
+    const json_t *value = json_object_get(body, "type");
+    const char *type = json_string_value(value);
+    err = sg_request_only(req, body, (const char *const[]){"type", NULL});
+    if (err == SG_OK)
+        err = value != NULL && type == NULL ? SG_ERR_NOT_FOUND
+                                            : sg_jobs_pause(req->svc->jobs, type, pause);
     if (err == SG_ERR_NOT_FOUND)
         err = sg_request_fail(req, SG_ERR_INVALID, "type", "must be the name of a type of job");
     struct noting n = {{req, pause ? "jobs.pause" : "jobs.resume", "jobs"}, type ? type : "all"};

@@ -45,20 +45,13 @@ static enum sg_error first_run(struct sg_request *req, struct sg_schedule_fields
 static enum sg_error read_schedule(struct sg_request *req, const json_t *body,
                                    struct sg_schedule_fields *f)
 {
-    static const char *const known[] = {"type",    "cron",     "time_zone",   "missed",
-                                        "payload", "priority", "max_attempts"};
-    const char *name, *missed = NULL;
-    json_t *value;
-    json_object_foreach((json_t *)body, name, value)
-    {
-        bool ok = false;
-        for (size_t i = 0; i < SG_ARRAY_LEN(known); i++)
-            ok |= strcmp(name, known[i]) == 0;
-        if (!ok)
-            return sg_request_fail(req, SG_ERR_INVALID, NULL, "a member of the body is not known");
-    }
+    static const char *const known[] = {"type",    "cron",     "time_zone",    "missed",
+                                        "payload", "priority", "max_attempts", NULL};
+    const char *missed = NULL;
     struct worker_wish w;
-    enum sg_error err = worker_wish_read(req, body, &w);
+    enum sg_error err = sg_request_only(req, body, known);
+    if (err == SG_OK)
+        err = worker_wish_read(req, body, &w);
     if (err == SG_OK)
         err = read_text(req, body, "cron", NULL, &f->cron);
     if (err == SG_OK)

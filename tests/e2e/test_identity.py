@@ -90,10 +90,26 @@ class Identity(support.DaemonCase):
 
     def test_token_requests_are_checked(self):
         path = f"/api/v1/assets/{self.asset['id']}/playback-tokens"
-        for body in ({"expires_in": -1}, {"expires_in": "x"}, {"client_address": "here"}, {"nonsense": 1}, {"expires_in": 1e99}):
-            self.assertProblem(self.creator.request("POST", path, body=body), 400)
+        for body, field in (({"expires_in": -1}, "expires_in"), ({"expires_in": "x"}, "expires_in"), ({"expires_in": 1e99}, "expires_in"),
+                            ({"client_address": "here"}, "client_address"), ({"client_address": 7}, "client_address"), ({"nonsense": 1}, "nonsense")):
+            self.assertField(self.creator.request("POST", path, body=body), field)
         stranger = self.daemon.client("creator", "stranger")
         self.assertProblem(stranger.request("POST", path, body={}), (403, 404))
+
+    def assertField(self, response, field):
+        problem = self.assertProblem(response, 400)
+        self.assertEqual(problem.get("field"), field, problem)
+        self.assertNotIn("unpack", problem["detail"])
+        self.assertNotIn("xpected", problem["detail"])  # a library's words
+
+    def test_key_requests_are_checked(self):
+        good = {"name": "checked", "role": "viewer"}
+        for change, field in (({"name": 1}, "name"), ({"name": ""}, "name"), ({"role": None}, "role"), ({"role": "king"}, "role"), ({"user": []}, "user"),
+                              ({"expires_in": 1.5}, "expires_in"), ({"expires_in": -1}, "expires_in"), ({"address": "x"}, "address")):
+            self.assertField(self.admin.request("POST", "/api/v1/keys", {**good, **change}), field)
+        for name in good:
+            self.assertField(self.admin.request("POST", "/api/v1/keys", {k: v for k, v in good.items() if k != name}), name)
+        self.assertEqual(self.admin.request("POST", "/api/v1/keys", {**good, "user": "ursula", "expires_in": 60}).status, 201)
 
     def test_a_key_is_no_token(self):
         """Playback is by token alone, for the owner too: a player is never given a key."""

@@ -120,10 +120,11 @@ class Queue(support.DaemonCase):
                             ({"type": "gc", "payload": {"x": 1}}, "payload"), ({"type": "gc", "payload": []}, "payload"),
                             ({"type": "gc", "depends_on": ["x"]}, "depends_on"), ({"type": "gc", "depends_on": "x"}, "depends_on"),
                             ({"type": "gc", "depends_on": ["01ZZZZZZZZZZZZZZZZZZZZZZZZ"]}, "depends_on"),
-                            ({"type": "gc", "more": 1}, None)):
+                            ({"type": "gc", "more": 1}, "more")):
             problem = self.assertProblem(self.admin.request("POST", JOBS, body), 400, "invalid-request")
-            if field:
-                self.assertEqual(problem.get("field"), field, problem)
+            self.assertEqual(problem.get("field"), field, problem)
+        for body, field in (({"type": 5}, "type"), ({"type": None}, "type"), ({"address": "x"}, "address")):
+            self.assertEqual(self.assertProblem(self.admin.request("POST", JOBS + "/pause", body), 400).get("field"), field)
         for path in (f"{JOBS}/x", f"{JOBS}/01ZZZZZZZZZZZZZZZZZZZZZZZZ", f"{JOBS}/01ZZZZZZZZZZZZZZZZZZZZZZZZ/events"):
             self.assertProblem(self.admin.get(path), 404)
         self.assertProblem(self.admin.get(JOBS + "?state=sleeping"), 400)
@@ -267,7 +268,8 @@ class Queue(support.DaemonCase):
                             ({"type": "gc", "cron": "0 0 30 2 *"}, "cron"), ({"type": "x", "cron": "* * * * *"}, "type"),
                             ({"type": "gc", "cron": "* * * * *", "time_zone": "Mars/Base"}, "time_zone"),
                             ({"type": "gc", "cron": "* * * * *", "time_zone": "../../etc/passwd"}, "time_zone"),
-                            ({"type": "gc", "cron": "* * * * *", "missed": "twice"}, "missed")):
+                            ({"type": "gc", "cron": "* * * * *", "missed": "twice"}, "missed"),
+                            ({"type": "gc", "cron": "* * * * *", "zone": "UTC"}, "zone")):
             self.assertEqual(self.assertProblem(self.admin.request("POST", SCHEDULES, body), 400).get("field"), field)
         self.assertEqual(self.admin.request("DELETE", f"{SCHEDULES}/{made['id']}").status, 204)
         self.assertProblem(self.admin.get(f"{SCHEDULES}/{made['id']}"), 404)

@@ -168,7 +168,8 @@ class Hooks(WebhookCase):
                      {"url": "https://example.com/", "events": []}, {"url": "https://example.com/", "events": ["x"]},
                      {"url": "https://example.com/", "events": ["ping"]}, {"url": "https://example.com/", "secret": "s"},
                      {"url": "https://example.com/", "enabled": 1}, {"url": "https://example.com/", "description": "x" * 201}):
-            self.assertProblem(self.admin.request("POST", HOOKS, body=body), 400)
+            problem = self.assertProblem(self.admin.request("POST", HOOKS, body=body), 400)
+            self.assertIn(problem["field"], {"url", *body} - ({"url"} if len(body) > 1 else set()), problem)
         self.assertProblem(self.anonymous.request("POST", HOOKS, body={"url": "https://example.com/"}), 401)
         self.assertProblem(self.daemon.client("viewer", "hook-viewer").request(
             "POST", HOOKS, body={"url": "https://example.com/"}), 403)

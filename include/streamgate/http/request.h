@@ -100,6 +100,8 @@ enum sg_error sg_request_fail(struct sg_request *req, enum sg_error err, const c
 enum sg_error sg_request_answer_header(struct sg_request *req, const char *name, const char *fmt, ...) SG_PRINTF(3, 4) SG_NODISCARD;
 /* The JSON body (object), parsed; the caller owns *out. INVALID with fail set. An empty body is INVALID unless allow_empty (then *out is an empty object). */
 enum sg_error sg_request_json(struct sg_request *req, bool allow_empty, json_t **out) SG_NODISCARD;
+/* INVALID, its field the member's name, when the object has one that is not among names (the last is NULL). */
+enum sg_error sg_request_only(struct sg_request *req, const json_t *body, const char *const *names) SG_NODISCARD;
 /* "http://host:port" for URLs in bodies: server.public_url, else scheme and checked Host. In the arena; NULL when out of memory. */
 const char *sg_request_base_url(struct sg_request *req);
 

@@ -159,6 +159,19 @@ static void test_json(void **state)
     }
 }
 
+static void test_members(void **state)
+{
+    struct http_fixture *f = *state;
+    static const char *const names[] = {"a", "b", NULL};
+    json_t *body = json_pack("{s:i, s:n}", "a", 1, "b");
+    assert_int_equal(sg_request_only(&f->req, body, names), SG_OK);
+    assert_int_equal(json_object_set_new(body, "ab", json_null()), 0);
+    assert_int_equal(sg_request_only(&f->req, body, names), SG_ERR_INVALID);
+    assert_string_equal(f->req.fail_field, "ab");
+    json_decref(body);
+    assert_string_equal(f->req.fail_field, "ab"); /* its own copy */
+}
+
 static void test_hosts(void **state)
 {
     static const struct {
@@ -272,8 +285,9 @@ int main(void)
         cmocka_unit_test(test_methods),    WITH_FIXTURE(test_headers),
         WITH_FIXTURE(test_params),         WITH_FIXTURE(test_query),
         WITH_FIXTURE(test_query_u64),      WITH_FIXTURE(test_json),
-        WITH_FIXTURE(test_hosts),          WITH_FIXTURE(test_forwarded_host),
-        cmocka_unit_test(test_public_url), WITH_FIXTURE(test_wake),
+        WITH_FIXTURE(test_members),        WITH_FIXTURE(test_hosts),
+        WITH_FIXTURE(test_forwarded_host), cmocka_unit_test(test_public_url),
+        WITH_FIXTURE(test_wake),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
