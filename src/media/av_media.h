@@ -151,6 +151,11 @@ enum sg_error sgav_codec_open(const AVStream *stream, uint64_t max_pixels,
 /* av_copyable.c: see sg_track. */
 bool sgav_copyable(const struct sgav_source *source, const AVStream *stream);
 
+/* av_content.c: whether the bytes of the stream's samples are there, as far as a few of them tell.
+ * constant: its parameters do not change midway. UNPROCESSABLE: they are not. */
+enum sg_error sgav_content_check(const struct sgav_source *source, const AVStream *stream,
+                                 bool constant, char why[SG_MEDIA_MESSAGE_MAX]) SG_NODISCARD;
+
 /* av_probe.c */
 /* Language and title, as a playlist can say them. */
 void sgav_probe_texts(const AVStream *stream, struct sg_track *track);

@@ -350,6 +350,9 @@ static enum sg_error build(struct sgav_source *source, const struct sg_media_lim
     enum sg_error err = probe_tracks(source, limits, b, why);
     if (!err && b->choice.packaged)
         err = index_tracks(source, limits, b, why);
+    for (uint32_t i = 0; i < b->index.n_tracks && !err; i++)
+        err = sgav_content_check(source, source->fmt->streams[b->tracks[i].stream],
+                                 b->choice.packaged, why);
     return err ? err : fill_index(source, limits, b, why);
 }
 

@@ -95,6 +95,8 @@ REFUSED = {  # name -> (maker, slugs of the problem)
                  {"unsupported-media"}),
     "truncated": (lambda path: cut(path, 0.6, []), {"unprocessable-media"}),
     "truncated-faststart": (lambda path: cut(path, 0.6, ["-movflags", "+faststart"]), {"unprocessable-media"}),
+    "zeros": (lambda path: zeros(path, 0, 1), {"unprocessable-media"}),
+    "zeros-tail": (lambda path: zeros(path, 2 / 3, 1), {"unprocessable-media"}),
     "bomb": (lambda path: bomb(path), {"content-too-large", "unprocessable-media"}),
 }
 
@@ -120,6 +122,16 @@ def ffmpeg(line, out):
 def cut(path, share, extra):
     ffmpeg(f"{source(t=4)} {X264} {AAC} " + " ".join(extra) + " -f mp4", path)
     os.truncate(path, int(os.path.getsize(path) * share))
+
+
+def zeros(path, begin, end):
+    """A film whose tables are whole and whose media data was not written from one share to another."""
+    ffmpeg(f"{source(t=4)} {X264} {AAC} -movflags +faststart -f mp4", path)
+    data = bytearray(open(path, "rb").read())
+    first = data.index(b"mdat") + 4
+    at, to = (first + int((len(data) - first) * share) for share in (begin, end))
+    data[at:to] = bytes(to - at)
+    open(path, "wb").write(data)
 
 
 def bomb(path):

@@ -30,6 +30,26 @@ def h264_bomb(path):
                    "mp4", path)
 
 
+def boxes(data):
+    """Where the boxes at the top of a film lie: type -> (start of the payload, end)."""
+    found, at = {}, 0
+    while at + 8 <= len(data):
+        size, = struct.unpack_from(">I", data, at)
+        found[bytes(data[at + 4:at + 8])] = (at + 8, at + size)
+        at += size
+    return found
+
+
+def hollow(path, begin, end):
+    """The film with zeros from share `begin` to share `end` of its media data: as a download leaves it that stopped."""
+    with open(path, "rb") as file:
+        data = bytearray(file.read())
+    first, last = boxes(data)[b"mdat"]
+    at, to = (first + int((last - first) * share) for share in (begin, end))
+    data[at:to] = bytes(to - at)
+    return bytes(data)
+
+
 class BadInput(support.DaemonCase):
     settings = {"upload.max_size": "50MiB"}
 
@@ -63,6 +83,26 @@ class BadInput(support.DaemonCase):
             for share in (0.01, 0.3, 0.9):
                 problem = self.refused(whole[:int(len(whole) * share)], (415, 422))
                 self.assertTrue(problem["detail"])
+
+    def test_zeros(self):
+        for name in ("bframes", "moov-at-end", "silent", "audio-only"):
+            for begin, end in ((0, 1), (0.5, 1), (2 / 3, 1), (0, 0.5)):
+                with self.subTest(name, begin=begin, end=end):
+                    problem = self.refused(hollow(clip(name), begin, end), 422)
+                    self.assertIn("zeros", problem["detail"])
+
+    def test_fragmented_zeros(self):
+        """libavformat reads these; all but the last fragment is whole."""
+        path = made("fragments.mp4", lambda out: support.ffmpeg(
+            "-i", clip("bframes"), "-c", "copy", "-movflags", "frag_keyframe+empty_moov", "-f", "mp4", out))
+        self.assertIn("zeros", self.refused(hollow(path, 0, 1), 422)["detail"])
+
+    def test_tus_zeros(self):
+        """An upload of several requests fails by the same rule, and its asset is not ready."""
+        body = hollow(clip("bframes"), 0.5, 1)
+        response = self.admin.request("POST", "/api/v1/tus", body=body, headers={
+            "Tus-Resumable": "1.0.0", "Upload-Length": str(len(body)), "Content-Type": "application/offset+octet-stream"})
+        self.assertIn("zeros", self.assertProblem(response, 422)["detail"])
 
     def test_playlists(self):
         secret = os.path.join(self.daemon.dir, "canary")

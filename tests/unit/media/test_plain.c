@@ -228,20 +228,20 @@ static uint64_t next_random(uint64_t *state)
     return *state >> 33;
 }
 
-/* Where moov begins and ends. */
-static void find_moov(int fd, off_t *begin, off_t *end)
+/* Where the first box of a type begins and ends. */
+static void find_box(int fd, const char *type, off_t *begin, off_t *end)
 {
     uint8_t head[8];
     for (off_t at = 0; pread(fd, head, 8, at) == 8;) {
         off_t size = (off_t)head[0] << 24 | head[1] << 16 | head[2] << 8 | head[3];
-        if (memcmp(head + 4, "moov", 4) == 0) {
+        if (memcmp(head + 4, type, 4) == 0) {
             *begin = at;
             *end = at + size;
             return;
         }
         at += size;
     }
-    fail_msg("no moov");
+    fail_msg("no %s", type);
 }
 
 /* A byte of moov changed at random: some of these films are still taken on, and then both readers
@@ -254,7 +254,7 @@ static void damaged(const char *args, unsigned times, unsigned *taken)
     run(args, path);
     int fd = open(path, O_RDWR | O_CLOEXEC);
     assert_true(fd >= 0);
-    find_moov(fd, &begin, &end);
+    find_box(fd, "moov", &begin, &end);
     for (unsigned i = 0; i < times; i++) {
         uint8_t was, is;
         bool plain;
@@ -283,6 +283,129 @@ static void damage_is_read_alike(void **state)
     for (size_t i = 0; i < SG_ARRAY_LEN(which); i++)
         damaged(clips[which[i]].args, times ? (unsigned)strtoul(times, NULL, 10) : 300, &taken);
     assert_true(taken > 50);
+}
+
+static void zero(int fd, off_t at, off_t end)
+{
+    static const uint8_t zeros[4096];
+    while (at < end) {
+        size_t n = end - at < (off_t)sizeof(zeros) ? (size_t)(end - at) : sizeof(zeros);
+        assert_int_equal(pwrite(fd, zeros, n, at), n);
+        at += (off_t)n;
+    }
+}
+
+/* What both readers say of a file, alike. */
+static enum sg_error judge(int fd, char why[SG_MEDIA_MESSAGE_MAX])
+{
+    struct reader r;
+    bool plain;
+    assert_true(same_file(fd, INDEX, &plain));
+    reader_open(&r, fd);
+    snprintf(why, SG_MEDIA_MESSAGE_MAX, "%s", r.why);
+    reader_close(&r);
+    return r.err;
+}
+
+static const struct {
+    const char *args;
+    bool refused;
+} hollow[] = {
+    {PICTURES(125) SOUND H264 "-bf 3 -b_strategy 0 -movflags +faststart", true},
+    {PICTURES(125) SOUND H264 "-bf 2 " THEN "-ss 1.3 -t 2.17 -i made.mp4 -c copy", true},
+    {PICTURES(125) "-c:v libx265 -preset ultrafast -x265-params log-level=none:pools=1 -tag:v hvc1",
+     true},
+    {PICTURES(25) "-c:v libaom-av1 -cpu-used 8 -usage realtime", true},
+    {SOUND "-c:a aac", true},
+    {SOUND "-c:a aac -profile:a mpeg2_aac_low -f mov", true},
+    {PICTURES(125) SOUND H264 "-movflags frag_keyframe+empty_moov", true},
+    {PICTURES(125) SOUND H264 "-c:a pcm_s16le -f mov", true}, /* described */
+    {SOUND "-c:a libopus", false},
+    {SOUND "-c:a pcm_s16le -f mov", false},
+};
+
+/* With zeros from one share to the other of its media data, in sixths; it is whole again after. */
+static void judge_hollow(int fd, const int share[2], size_t clip)
+{
+    char why[SG_MEDIA_MESSAGE_MAX];
+    off_t begin = 0, end = 0;
+    find_box(fd, "mdat", &begin, &end);
+    begin += 8;
+    off_t from = begin + (end - begin) * share[0] / 6, to = begin + (end - begin) * share[1] / 6;
+    size_t len = (size_t)(to - from);
+    uint8_t *kept = malloc(len);
+    assert_non_null(kept);
+    assert_int_equal(pread(fd, kept, len, from), len);
+    assert_int_equal(judge(fd, why), SG_OK);
+    zero(fd, from, to);
+    enum sg_error err = judge(fd, why);
+    if (err != (hollow[clip].refused ? SG_ERR_UNPROCESSABLE : SG_OK) ||
+        (err && !strstr(why, "zeros")))
+        fail_msg("%s, from %d to %d sixths: %d \"%s\"", hollow[clip].args, share[0], share[1],
+                 (int)err, why);
+    assert_int_equal(pwrite(fd, kept, len, from), len);
+    free(kept);
+}
+
+/* A file of its full size that was written in part. */
+static void zeros_are_no_film(void **state)
+{
+    (void)state;
+    static const int shares[][2] = {{0, 6}, {3, 6}, {4, 6}, {0, 3}};
+    for (size_t i = 0; i < SG_ARRAY_LEN(hollow); i++) {
+        char path[64];
+        run(hollow[i].args, path);
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        assert_true(fd >= 0);
+        for (size_t k = 0; k < SG_ARRAY_LEN(shares); k++)
+            judge_hollow(fd, shares[k], i);
+        close(fd);
+    }
+}
+
+/* The first sample of the first stream: its place and its size. */
+static struct sgav_sample first_sample(int fd)
+{
+    struct reader r;
+    struct sgav_sample s;
+    reader_open(&r, fd);
+    assert_int_equal(r.err, SG_OK);
+    sgav_sample_get(r.source, r.source->fmt->streams[0], 0, &s);
+    reader_close(&r);
+    return s;
+}
+
+/* Units of no length, padding within a sample and damage in a unit are for the decoder; a unit that
+ * is longer than its sample is not one. x264's first unit says how it was set, at some length. */
+static void units_are_judged_mildly(void **state)
+{
+    (void)state;
+    char path[64], why[SG_MEDIA_MESSAGE_MAX];
+    uint8_t head[8];
+    run(PICTURES(125) SOUND H264 "-bf 2", path);
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    struct sgav_sample s = first_sample(fd);
+    assert_int_equal(pread(fd, head, sizeof(head), s.pos), sizeof(head));
+    uint32_t unit = (uint32_t)head[2] << 8 | head[3];
+    assert_true(head[0] == 0 && head[1] == 0 && unit > 200 && unit < s.size);
+    const uint8_t none[8] = {0, 0, 0, 0, 0, 0, (uint8_t)((unit - 4) >> 8), (uint8_t)(unit - 4)};
+    assert_int_equal(pwrite(fd, none, sizeof(none), s.pos), sizeof(none));
+    assert_int_equal(judge(fd, why), SG_OK);
+    assert_int_equal(pwrite(fd, head, sizeof(head), s.pos), sizeof(head));
+    zero(fd, s.pos + 8, s.pos + s.size);
+    assert_int_equal(judge(fd, why), SG_OK);
+    const uint32_t longest = s.size - 4;
+    for (uint32_t over = 0; over < 2; over++) {
+        uint32_t claim = longest + over;
+        const uint8_t length[4] = {(uint8_t)(claim >> 24), (uint8_t)(claim >> 16),
+                                   (uint8_t)(claim >> 8), (uint8_t)claim};
+        assert_int_equal(pwrite(fd, length, sizeof(length), s.pos), sizeof(length));
+        assert_int_equal(judge(fd, why), over ? SG_ERR_UNPROCESSABLE : SG_OK);
+        if (over)
+            assert_non_null(strstr(why, "longer than the sample"));
+    }
+    close(fd);
 }
 
 static int compare_files(char **paths)
@@ -319,6 +442,8 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(clips_are_read_alike),
         cmocka_unit_test(damage_is_read_alike),
+        cmocka_unit_test(zeros_are_no_film),
+        cmocka_unit_test(units_are_judged_mildly),
     };
     if (!mkdtemp(dir))
         return 1;
