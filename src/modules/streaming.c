@@ -473,7 +473,8 @@ static enum sg_error get_segment_ts(struct sg_request *req, struct sg_response *
 }
 
 static const struct sg_param_doc poster_query[] = {
-    {"t", "number", "Where, in seconds; when absent a telling picture is chosen"},
+    {"t", "number",
+     "Where, in seconds, past the end as at the end; when absent a telling picture is chosen"},
     {"w", "integer", "Width in pixels, 16 to 7680; never enlarged"},
 };
 

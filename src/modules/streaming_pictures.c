@@ -21,7 +21,8 @@ static enum sg_error poster_params(struct sg_request *req, const struct sg_asset
     render->time_ms = SG_POSTER_ANY;
     if (t != NULL && sg_str_decimal_to_ms(t, strlen(t), UINT32_MAX, &render->time_ms) != SG_OK)
         return sg_request_fail(req, SG_ERR_INVALID, "t",
-                               "must be seconds, such as 12 or 12.5, within the asset");
+                               "must be seconds, such as 12 or 12.5, of at most 4294967");
+    /* Whoever asks for a film's length, rounded up, means its end. */
     if (t != NULL && render->time_ms > duration_ms)
         render->time_ms = duration_ms;
     uint64_t width;

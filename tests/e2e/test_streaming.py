@@ -207,7 +207,12 @@ class Streaming(support.DaemonCase):
         late = self.anonymous.get(f"{base}/poster.jpg?t=10&w=320")
         self.assertEqual(late.status, 200)
         self.assertNotEqual(late.body, self.anonymous.get(f"{base}/poster.jpg?t=0&w=320").body)
-        self.assertEqual(self.anonymous.get(f"{base}/poster.jpg?t=99999").status, 200)
+        end = self.anonymous.get(f"{base}/poster.jpg?t=20")
+        for beyond in ("20.5", "99999", "4294967"):
+            self.assertEqual(self.anonymous.get(f"{base}/poster.jpg?t={beyond}").body, end.body)
+        never = self.anonymous.get(f"{base}/poster.jpg?t=4294968")
+        self.assertProblem(never, 400)
+        self.assertIn(b"at most 4294967", never.body)
         for bad in ("w=0", "w=x", "t=-1", "w=99999999", "t=nan", "w=1&w=2"):
             self.assertProblem(self.anonymous.get(f"{base}/poster.jpg?{bad}"), 400)
         self.assertProblem(self.anonymous.get(f"{self.base(self.asset('audio-only'))}/poster.jpg"), (404, 415, 422))
