@@ -3,8 +3,9 @@
 
 #include <stdlib.h>
 
-/* The last frame's duration is believed up to this; sample tables can claim anything. */
-static const int64_t LAST_FRAME_MAX_S = 10;
+/* The last frame's duration is believed up to this, as slides are shown for that long, and as long
+ * as the one before took; else sample tables can claim anything. */
+static const int64_t LAST_FRAME_MAX_S = 60;
 
 enum sg_error cutter_flush(struct cutter *c, bool video, uint64_t max_bytes,
                            char why[SG_MEDIA_MESSAGE_MAX])
@@ -59,11 +60,11 @@ int64_t usual_duration(const AVStream *stream, int64_t delta)
 int64_t last_duration(const struct sgav_source *source, const AVStream *stream, int64_t first_dts,
                       int64_t last_dts, int64_t delta)
 {
-    int64_t left = 0;
+    int64_t left = 0, longest = LAST_FRAME_MAX_S * stream->time_base.den;
+    if (delta > longest)
+        longest = delta;
     if (!source->iso.fragmented && stream->duration > 0 &&
         time_sane(stream->duration, (uint32_t)stream->time_base.den))
         left = first_dts + stream->duration - last_dts;
-    return left > 0 && left <= LAST_FRAME_MAX_S * stream->time_base.den
-               ? left
-               : usual_duration(stream, delta);
+    return left > 0 && left <= longest ? left : usual_duration(stream, delta);
 }

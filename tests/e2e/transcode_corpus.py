@@ -116,6 +116,7 @@ def clips():
     yield Clip("fps-120", one(moving(rate=120, seconds=3), f"-c:v mpeg4 -q:v 3 {mp3}"), "avi", rate=120)
     yield Clip("fps-ntsc", one(moving(rate="30000/1001"), "-c:v mpeg2video -q:v 3 -c:a ac3"), "ts", rate=30000 / 1001)
     yield Clip("fps-film", one(moving(rate="24000/1001"), "-c:v libvpx -deadline realtime -cpu-used 8 -b:v 2M -c:a libvorbis"), "webm", rate=24000 / 1001)
+    yield Clip("slides-mp4", one(moving(rate="1/15", seconds=180, sound=False), f"{X264} -g 4 -bf 0"), "mp4", way="packaged", rate=1 / 15, audio=())
     yield Clip("one-picture", one(moving(sound=False), "-frames:v 1 -c:v mpeg4 -q:v 3"), "avi", audio=())
     yield Clip("late-sound", [moving() + words("-c:v mpeg2video -q:v 3 -c:a mp2 {tmp}"),
                               words("-i {tmp} -itsoffset 0.7 -i {tmp} -map 0:v -map 1:a -c copy {out}")], "mkv")
