@@ -148,8 +148,8 @@ enum sg_error xc_live_open(struct xc_output *o)
     t->stream_tb_num = 1;
     t->stream_tb_den = t->timescale;
     int64_t length = av_rescale(limits->segment_ms, t->timescale, 1000);
-    int64_t half = t->timescale / 100; /* as av_video.c has it of a film read from its tables */
-    l->threshold = l->video && length > 2 * half ? length - half : length;
+    int64_t slack = t->timescale / 100;
+    l->threshold = l->video && length > 2 * slack ? length - slack : length;
     l->step = length > 0 ? length : 1;
     return write_init(o);
 }

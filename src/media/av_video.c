@@ -251,16 +251,14 @@ static enum sg_error video_finish(struct sgav_source *source, const AVStream *st
     return SG_OK;
 }
 
-/* Segments may be half a frame short of the length asked for: key frames come on a grid. */
+/* Segments may be a little short of the length asked for, as key frames come on a grid and their
+ * times are rounded. By how much must not depend on the film's frame rate, which is not known while
+ * one is cut that is still made (av_transcode_live.c). */
 static void set_lengths(struct video_pass *p, const AVStream *stream, uint32_t segment_ms)
 {
-    AVRational rate = stream->avg_frame_rate;
-    int64_t half =
-        rate.num > 0 && rate.den > 0
-            ? av_rescale_q(1, av_mul_q(av_inv_q(rate), (AVRational){1, 2}), stream->time_base)
-            : stream->time_base.den / 100;
+    int64_t slack = stream->time_base.den / 100;
     int64_t length = av_rescale(segment_ms, stream->time_base.den, 1000);
-    p->threshold = length > 2 * half ? length - half : length;
+    p->threshold = length > 2 * slack ? length - slack : length;
     p->longest = 2 * length;
 }
 

@@ -60,6 +60,9 @@ static void live_segments_are_those_of_the_file(void **state)
         "-itsoffset 0.7 -f lavfi -t 4 -i testsrc2=s=320x180:r=50 -f lavfi -t 5 -i sine=r=48000 "
         "-vsync passthrough -c:v libx264 -preset ultrafast -c:a aac",
         "-f lavfi -t 0.04 -i testsrc2=s=320x180:r=25 -c:v libx264 -preset ultrafast",
+        /* its rate is known at the end only */
+        "-f lavfi -t 4 -i testsrc2=s=320x180:r=25 -vf \"setpts='if(lt(N,25),PTS,PTS+14.05/TB)'\" "
+        "-vsync passthrough -c:v mpeg4",
     };
     for (size_t i = 0; i < sizeof(films) / sizeof(films[0]); i++) {
         struct transcode_run run;
