@@ -185,6 +185,10 @@ void sgav_index_add_ts_audio(struct sgav_source *source, struct sg_track *audio,
  * UNPROCESSABLE when the file does not hold them. */
 enum sg_error sgav_samples_read(struct sgav_source *source, const struct media_part *part,
                                 struct fmp4_sample **out) SG_NODISCARD;
+/* The decode time that sgav_samples_read gives the sample at dts (time base of the stream), which
+ * begins a segment other than the first. */
+int64_t sgav_decode_time(const struct sgav_source *source, const struct media_part *part,
+                         int64_t dts);
 /* Whether a hidden sample of an audio stream primes the decoder. `first_shown` is the dts of the
  * first that is heard. */
 bool sgav_audio_primes(const AVStream *stream, const struct sgav_sample *sample,

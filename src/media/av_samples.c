@@ -7,6 +7,29 @@
 
 #include "av_media.h"
 
+/* Samples before dts, as far as they may be moved. */
+static uint32_t early_before(const struct sgav_source *source, const AVStream *stream, int64_t dts)
+{
+    uint32_t count = sgav_sample_count(source, stream), n = 0;
+    for (; n < count && n < FMP4_EARLY_MAX; n++) {
+        struct sgav_sample s;
+        sgav_sample_get(source, stream, n, &s);
+        if (s.dts >= dts)
+            break;
+    }
+    return n;
+}
+
+int64_t sgav_decode_time(const struct sgav_source *source, const struct media_part *part,
+                         int64_t dts)
+{
+    const AVStream *stream = source->fmt->streams[part->stream];
+    int64_t t = av_rescale_q(dts, stream->time_base, (AVRational){1, (int)part->timescale});
+    if (part->kind != SG_TRACK_VIDEO || !fmp4_decode_early(t, part->timescale))
+        return t;
+    return fmp4_decode_time(t, early_before(source, stream, dts), part->timescale);
+}
+
 static struct fmp4_sample sample_of(const AVStream *stream, const struct media_part *part,
                                     int64_t dts, int64_t pts)
 {
@@ -35,6 +58,11 @@ static enum sg_error read_video(struct sgav_source *source, const AVStream *stre
     sgav_walk_close(&walk);
     if (!err)
         err = fmp4_squeeze(out, part->samples, part->timescale);
+    if (!err && fmp4_decode_early(out[0].dts, part->timescale)) {
+        uint64_t first = early_before(source, stream, part->seek_dts);
+        for (uint32_t n = 0; n < part->samples; n++)
+            out[n].dts = fmp4_decode_time(out[n].dts, first + n, part->timescale);
+    }
     return err == SG_ERR_NOT_FOUND ? SG_ERR_UNPROCESSABLE : err;
 }
 

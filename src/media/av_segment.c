@@ -17,8 +17,7 @@ static int64_t end_dts(const struct sgav_source *source, const struct media_part
                 max_pts = samples[i].pts;
         end = last->dts + (part->end - max_pts);
     } else {
-        AVRational tb = source->fmt->streams[part->stream]->time_base;
-        end = av_rescale_q(part->end, tb, (AVRational){1, (int)part->timescale});
+        end = sgav_decode_time(source, part, part->end);
     }
     return end > last->dts ? end : last->dts;
 }

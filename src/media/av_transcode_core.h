@@ -113,6 +113,7 @@ struct xc_segmenter {
     AVPacket **packets; /* of the current segment */
     uint32_t n, cap;
     uint32_t number;
+    uint64_t before; /* packets of earlier segments */
     int64_t start, first_shown, threshold, next_cut, step, max_pts, end;
     int64_t last_dts, delta, last_duration;
     uint64_t offset, max_bytes;

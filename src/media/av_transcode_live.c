@@ -173,6 +173,12 @@ static enum sg_error keep(struct xc_output *o, const AVPacket *packet)
     return SG_OK;
 }
 
+/* Of packet i of those that are kept. */
+static int64_t decode_time(const struct xc_segmenter *l, int64_t dts, uint32_t i)
+{
+    return l->video ? fmp4_decode_time(dts, l->before + i, l->track.timescale) : dts;
+}
+
 /* moof and mdat of what is kept, malloc'ed. */
 static enum sg_error build(struct xc_segmenter *l, int64_t end_dts, uint8_t **out, size_t *out_len)
 {
@@ -185,7 +191,7 @@ static enum sg_error build(struct xc_segmenter *l, int64_t end_dts, uint8_t **ou
     for (uint32_t i = 0; i < l->n; i++) {
         const AVPacket *p = l->packets[i];
         size_t size = l->video ? with_lengths(p->data, (size_t)p->size, NULL) : (size_t)p->size;
-        samples[i] = (struct fmp4_sample){.dts = p->dts,
+        samples[i] = (struct fmp4_sample){.dts = decode_time(l, p->dts, i),
                                           .pts = l->video ? p->pts : p->dts,
                                           .size = (uint32_t)size,
                                           .key = !l->video || p->flags & AV_PKT_FLAG_KEY};
@@ -244,6 +250,7 @@ static enum sg_error flush(struct xc_output *o, int64_t end, int64_t end_dts)
                                                .offset = offset});
     for (uint32_t i = 0; i < l->n; i++)
         av_packet_free(&l->packets[i]);
+    l->before += l->n;
     l->n = 0;
     l->number++;
     return SG_OK;
@@ -280,7 +287,7 @@ enum sg_error xc_live_packet(struct xc_output *o, const AVPacket *p)
         begin_audio(l, p);
     int64_t start = l->video ? p->pts : p->dts;
     if (l->n && cuts(l, p)) {
-        enum sg_error err = flush(o, start, p->dts);
+        enum sg_error err = flush(o, start, decode_time(l, p->dts, l->n));
         if (err)
             return err;
     }
@@ -303,7 +310,7 @@ enum sg_error xc_live_end(struct xc_output *o)
         return SG_OK;
     int64_t last = l->video || l->delta <= 0 ? l->last_duration : l->delta;
     int64_t end = l->max_pts + (last > 0 ? last : l->delta);
-    return flush(o, end, l->last_dts + (end - l->max_pts));
+    return flush(o, end, decode_time(l, l->last_dts, l->n - 1) + (end - l->max_pts));
 }
 
 void xc_live_close(struct xc_output *o)

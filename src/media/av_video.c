@@ -33,6 +33,7 @@ struct video_pass {
     int64_t threshold; /* stream units: a key frame this far from the segment's start ends it */
     int64_t longest;   /* to wait for a closed group */
     int64_t first_dts, last_dts, last_delta, max_pts;
+    uint32_t early; /* shown samples whose decode times will be moved */
     uint32_t shown; /* in the current segment */
     uint64_t shown_total;
     uint32_t hidden; /* discarded samples since the last shown one; at the end they are left out */
@@ -175,6 +176,17 @@ static void begin_group(struct video_pass *p, const struct sgav_sample *s)
     };
 }
 
+/* Whether a sample that is shown can be decoded no earlier than fmp4_decode_time allows: not when
+ * it is shown before that, nor when there are more of them than can be told apart there. */
+static bool early_sane(struct video_pass *p, const struct sgav_sample *s)
+{
+    uint32_t timescale = p->track->timescale;
+    int64_t scale = timescale / p->track->stream_tb_den;
+    if (!fmp4_decode_early(s->dts * scale, timescale))
+        return true;
+    return !fmp4_decode_early(s->pts * scale, timescale) && p->early++ < FMP4_EARLY_MAX;
+}
+
 static enum sg_error video_sample(struct video_pass *p, const struct sgav_sample *s,
                                   char why[SG_MEDIA_MESSAGE_MAX])
 {
@@ -206,6 +218,9 @@ static enum sg_error video_sample(struct video_pass *p, const struct sgav_sample
         p->hidden_ts += ts;
         return SG_OK;
     }
+    if (!early_sane(p, s))
+        return sgav_fail(SG_ERR_UNPROCESSABLE, why,
+                         "The file is damaged: its video begins before time 0.");
     p->hidden = 0;
     p->hidden_bytes = p->hidden_ts = 0;
     if (g->shown++ == 0)
@@ -224,9 +239,6 @@ static enum sg_error video_finish(struct sgav_source *source, const AVStream *st
     struct sg_track *t = p->track;
     if (p->shown_total == 0)
         return sgav_fail(SG_ERR_UNPROCESSABLE, why, "The video shows no frame.");
-    if (!p->any_hidden && p->first_dts < -(int64_t)SG_TIMELINE_OFFSET_S * t->stream_tb_den)
-        return sgav_fail(SG_ERR_UNPROCESSABLE, why,
-                         "The file is damaged: its video begins before time 0.");
     enum sg_error err = end_group(p, true, why);
     if (err)
         return err;

@@ -101,12 +101,36 @@ enum sg_error fmp4_write_header(const struct fmp4_fragment *f, uint8_t *out, siz
     return p == out + overhead ? SG_OK : SG_ERR_INTERNAL;
 }
 
-/* The distance of two squeezed frames: distinct at `timescale` and, rounded, at 90 kHz; and more
- * than a thousandth of a visible frame's time, since some players take a larger change of pace for
- * a discontinuity. */
+/* Distinct at `timescale` and, rounded, at 90 kHz. */
+static int64_t least_step(uint32_t timescale)
+{
+    return timescale / 90000 + (timescale % 90000 != 0);
+}
+
+/* What precedes time 0: a second less than the offset, as the clock of MPEG-TS runs ahead of
+ * decoding. */
+static int64_t decode_floor(uint32_t timescale)
+{
+    return -(int64_t)(SG_TIMELINE_OFFSET_S - 1) * timescale;
+}
+
+int64_t fmp4_decode_time(int64_t dts, uint64_t n, uint32_t timescale)
+{
+    int64_t rank = n < FMP4_EARLY_MAX ? (int64_t)n : FMP4_EARLY_MAX;
+    int64_t least = decode_floor(timescale) + rank * least_step(timescale);
+    return dts > least ? dts : least;
+}
+
+bool fmp4_decode_early(int64_t dts, uint32_t timescale)
+{
+    return dts < fmp4_decode_time(INT64_MIN, FMP4_EARLY_MAX, timescale);
+}
+
+/* The distance of two squeezed frames: more than a thousandth of a visible frame's time, since some
+ * players take a larger change of pace for a discontinuity. */
 static int64_t squeeze_step(const struct fmp4_sample *samples, uint32_t n, uint32_t timescale)
 {
-    int64_t step = timescale / 90000 + (timescale % 90000 != 0), pace = 0;
+    int64_t step = least_step(timescale), pace = 0;
     for (uint32_t i = 1; i < n; i++)
         if (samples[i].dts - samples[i - 1].dts > pace &&
             samples[i].dts - samples[i - 1].dts < timescale)

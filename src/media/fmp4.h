@@ -11,6 +11,8 @@
 
 #include "streamgate/base/error.h"
 
+enum { FMP4_EARLY_MAX = 1024 };
+
 struct fmp4_sample {
     int64_t dts, pts; /* track timescale, source timeline */
     int64_t pos;      /* in the file */
@@ -34,6 +36,16 @@ uint64_t fmp4_overhead(bool video, uint32_t n);
  * timeline's offset; an mdat of 4 GiB). */
 enum sg_error fmp4_write_header(const struct fmp4_fragment *f, uint8_t *out,
                                 size_t size) SG_NODISCARD;
+/* When sample n of a track (from 0, in decode order) is decoded: at dts, but not much before the
+ * timeline's offset. Of pictures far apart those that come first are said to be decoded as much
+ * before time 0 as they are reordered by, which may be minutes; when they really are is of no
+ * matter as long as the times rise and none is after its picture is shown. So those before the
+ * earliest time there is room for are packed just after it, in their order; FMP4_EARLY_MAX of them
+ * at most, more than any codec reorders by. Depends on nothing but the sample, as segments are made
+ * one by one. */
+int64_t fmp4_decode_time(int64_t dts, uint64_t n, uint32_t timescale);
+/* Whether a decode time may be moved. */
+bool fmp4_decode_early(int64_t dts, uint32_t timescale);
 /* Moves the discarded frames of one segment (decode order) out of sight: those shown before the
  * first visible frame to just before it, others to just after the visible frame they follow, `step`
  * apart and in their order. Decode times stay rising and not after presentation times. Nothing

@@ -33,6 +33,11 @@ X264 = "-c:v libx264 -preset ultrafast -g 50 -threads 1 -pix_fmt yuv420p"
 AAC = "-c:a aac -b:a 64k -aac_pns 0"  # noise substitution decodes differently after a seek
 
 
+START_GAP = "setpts='if(eq(N\\,0)\\,0\\,PTS+15/TB)'"
+# The second segment begins long before time 0, too.
+SLIDES_KEYS = "-g 4 -bf 3 -b_strategy 0 -x264-params b-pyramid=normal:ref=4 -force_key_frames expr:lt(n,3)"
+
+
 def source(video=25, audio=48000, t=14):
     parts = []
     if video:
@@ -81,12 +86,19 @@ CLIPS = {
     "two-audio": [f"{source()} -f lavfi -t 14 -i {AUDIO.format(rate=48000)} -map 0 -map 1 -map 2 {X264} {AAC} -metadata:s:a:0 language=eng "
                   "-metadata:s:a:1 language=deu {out}"],
     "quicktime": [f"{source()} {X264} -bf 2 {AAC} -f mov {{out}}"],
+    # The first pictures lie far apart, so those that are reordered are decoded long before time 0.
+    "start-gap": [f"{source(t=4, audio=0)} -f lavfi -t 19 -i {AUDIO.format(rate=48000)} -vf {START_GAP} -fps_mode vfr {X264} -bf 2 {AAC} {{out}}"],
+    "slides": [f"{source(video='1/15', t=210, audio=0)} {X264} -g 4 -bf 3 -b_strategy 0 {{out}}"],
+    "slides-keys": [f"{source(video='1/15', t=150, audio=0)} {X264} {SLIDES_KEYS} {{out}}"],
+    "slides-editlist": [f"{source(video='1/15', t=300, audio=0)} {X264} {SLIDES_KEYS} {{tmp}}", "-ss 25 -i {tmp} -c copy {out}"],
+    "slides-fragmented": [f"{source(video='1/15', t=150, audio=0)} {X264} {SLIDES_KEYS} -movflags frag_keyframe+delay_moov {{out}}"],
     "tenminutes": [f"{source(t=600)} {X264} -bf 2 {AAC} {{out}}"],
 }
+UNEVEN = {"vfr", "start-gap"}
 TS_NOT_OFFERED = {"opus", "rotate90", "rotate180"}  # players do not turn pictures in MPEG-TS
 # Leading pictures of an open group refer to the group before: a segment alone cannot decode them, which ffmpeg remarks on.
 OPEN_GROUPS = {"opengop", "hevc-hev1"}
-NOT_PLAIN = {"fragmented", "fragmented-base"}  # libavformat reads them
+NOT_PLAIN = {"fragmented", "fragmented-base", "slides-fragmented"}  # libavformat reads them
 
 REFUSED = {  # name -> (maker, slugs of the problem)
     "empty": (lambda path: open(path, "wb").close(), {"unprocessable-media", "invalid-request"}),
@@ -348,7 +360,7 @@ def check_segments(clip, form, playlist, scratch):
                 continue
             visible = shown(found)
             steps = sorted(b[0] - a[0] for a, b in zip(sorted(found), sorted(found)[1:]))
-            frame = max(max(steps) if clip == "vfr" and steps else statistics.median(steps) if steps else 0.04, visible[-1][2] or 0)
+            frame = max(max(steps) if clip in UNEVEN and steps else statistics.median(steps) if steps else 0.04, visible[-1][2] or 0)
             start = min(p[0] for p in visible)
             end = max(p[0] + (p[2] or frame) for p in found)
             if kind in ends and abs(start - ends[kind]) > frame + 0.002:

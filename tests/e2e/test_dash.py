@@ -62,7 +62,7 @@ class Dash(support.DaemonCase):
     def test_ffmpeg_decodes_what_the_source_holds(self):
         names = ("bframes", "reorder3", "opengop", "editlist", "vfr", "rotate90", "sar", "noaudio", "audioonly", "fragmented",
                  "audio-late", "video-late", "audio-longer", "audio-shorter", "oneframe", "hevc", "cd-audio", "opus", "ntsc-film",
-                 "two-audio")
+                 "two-audio", "start-gap", "slides-keys", "slides-editlist")
         for name in names:
             with self.subTest(clip=name):
                 path = corpus(name)

@@ -116,6 +116,12 @@ def clips():
     yield Clip("fps-120", one(moving(rate=120, seconds=3), f"-c:v mpeg4 -q:v 3 {mp3}"), "avi", rate=120)
     yield Clip("fps-ntsc", one(moving(rate="30000/1001"), "-c:v mpeg2video -q:v 3 -c:a ac3"), "ts", rate=30000 / 1001)
     yield Clip("fps-film", one(moving(rate="24000/1001"), "-c:v libvpx -deadline realtime -cpu-used 8 -b:v 2M -c:a libvorbis"), "webm", rate=24000 / 1001)
+    # pictures so far apart that reordered ones are decoded long before time 0
+    vp8 = "-c:v libvpx -deadline realtime -cpu-used 8 -b:v 2M"
+    yield Clip("start-gap", one(moving(seconds=4, sound=False), f"-vf setpts='if(eq(N\\,0)\\,0\\,PTS+15/TB)' -fps_mode vfr {vp8}"), "webm", rate=0, audio=(), brief=True)
+    yield Clip("slides-vp8", one(moving(rate="1/20", seconds=240, sound=False), vp8), "webm", rate=1 / 20, audio=(), ssim=0.8)
+    yield Clip("slides-avi", one(moving(rate="1/30", seconds=240, sound=False), "-c:v mpeg4 -q:v 3"), "avi", rate=1 / 30, audio=())
+    yield Clip("slides-mkv", one(moving(rate="1/15", seconds=180, sound=False), f"{X264} -g 4 -bf 2 -b_strategy 0"), "mkv", way="remux", rate=1 / 15, audio=(), brief=True)
     yield Clip("slides-mp4", one(moving(rate="1/15", seconds=180, sound=False), f"{X264} -g 4 -bf 0"), "mp4", way="packaged", rate=1 / 15, audio=())
     yield Clip("one-picture", one(moving(sound=False), "-frames:v 1 -c:v mpeg4 -q:v 3"), "avi", audio=())
     yield Clip("late-sound", [moving() + words("-c:v mpeg2video -q:v 3 -c:a mp2 {tmp}"),

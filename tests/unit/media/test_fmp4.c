@@ -159,12 +159,49 @@ static void nothing_hidden_nothing_moved(void **state)
     assert_int_equal(s[1].pts, 7);
 }
 
+/* Each 15 s, three reordered: what is decoded long before time 0 keeps its order, and everything
+ * else its time. */
+static void early_decode_times_are_packed(void **state)
+{
+    (void)state;
+    static const uint32_t scales[] = {90000, 90001, 102400, 179999, 10000000};
+    for (unsigned k = 0; k < sizeof(scales) / sizeof(scales[0]); k++) {
+        uint32_t scale = scales[k];
+        int64_t last = INT64_MIN, last_ts = INT64_MIN;
+        for (int i = 0; i < 8; i++) {
+            int64_t dts = (int64_t)15 * (i - 3) * scale;
+            int64_t at = fmp4_decode_time(dts, (uint64_t)i, scale);
+            int64_t ts = at * 90000 / scale; /* negative: rounded up, so no two are made one */
+            assert_true(at > last && ts > last_ts);
+            assert_true(at > -(int64_t)SG_TIMELINE_OFFSET_S * scale);
+            assert_int_equal(fmp4_decode_early(dts, scale), i < 3);
+            if (i < 3)
+                assert_in_range(at + (int64_t)9 * scale, 0, scale / 1000);
+            else
+                assert_int_equal(at, dts);
+            last = at;
+            last_ts = ts;
+        }
+        /* however many they are, they stay before what is not moved */
+        int64_t most = fmp4_decode_time(INT64_MIN, UINT64_MAX, scale);
+        assert_true(most > fmp4_decode_time(INT64_MIN, FMP4_EARLY_MAX - 1, scale));
+        assert_true(most < -(int64_t)8 * scale);
+        assert_false(fmp4_decode_early(most, scale));
+        assert_int_equal(fmp4_decode_time(most, UINT64_MAX, scale), most);
+        assert_int_equal(fmp4_decode_time(-(int64_t)8 * scale, 5, scale), -(int64_t)8 * scale);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(video_fragment),      cmocka_unit_test(audio_fragment),
-        cmocka_unit_test(hidden_frames_lead),  cmocka_unit_test(what_does_not_fit_is_refused),
-        cmocka_unit_test(hidden_frames_trail), cmocka_unit_test(nothing_hidden_nothing_moved),
+        cmocka_unit_test(video_fragment),
+        cmocka_unit_test(audio_fragment),
+        cmocka_unit_test(hidden_frames_lead),
+        cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(hidden_frames_trail),
+        cmocka_unit_test(nothing_hidden_nothing_moved),
+        cmocka_unit_test(early_decode_times_are_packed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

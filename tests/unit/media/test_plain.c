@@ -163,6 +163,10 @@ static void run(const char *args, char path[64])
 #define PICTURES(frames) "-f lavfi -t 5 -i testsrc2=s=64x36:r=25,trim=end_frame=" #frames " "
 #define SOUND "-f lavfi -t 5 -i anoisesrc=a=0.3:seed=3 "
 #define H264 "-c:v libx264 -preset ultrafast -threads 1 -g 25 -pix_fmt yuv420p -c:a aac "
+#define SLIDES                                                                                     \
+    "-f lavfi -t 150 -i testsrc2=s=64x36:r=1/15 " H264                                             \
+    "-g 4 -bf 3 -b_strategy 0 -x264-params b-pyramid=normal:ref=4 -force_key_frames "              \
+    "'expr:lt(n,3)' "
 #define THEN "made.mp4 && ffmpeg -nostdin -v error -y "
 
 /* Without an edit list the demuxer looks for a poster's key frame by decode time, and may find one
@@ -190,6 +194,11 @@ static const struct {
      true, false},
     {PICTURES(125) H264 "-vf select='not(mod(n\\,7))+gt(mod(n\\,5)\\,2)' -fps_mode vfr -bf 2", true,
      false},
+    /* decode times long before time 0, of the second segment too, of pictures that are hidden, and
+     * as libavformat reads them */
+    {SLIDES, true, false},
+    {SLIDES THEN "-ss 25 -i made.mp4 -c copy", true, false},
+    {SLIDES "-movflags frag_keyframe+delay_moov", false, false},
     {PICTURES(1) H264, true, false},
     {PICTURES(125) H264 "-g 1", true, false},
     {SOUND "-c:a aac -f mov", true, false},

@@ -63,6 +63,10 @@ static void live_segments_are_those_of_the_file(void **state)
         /* its rate is known at the end only */
         "-f lavfi -t 4 -i testsrc2=s=320x180:r=25 -vf \"setpts='if(lt(N,25),PTS,PTS+14.05/TB)'\" "
         "-vsync passthrough -c:v mpeg4",
+        /* decoded long before time 0, of the second segment too */
+        "-f lavfi -t 150 -i testsrc2=s=320x180:r=1/15 -c:v mpeg4",
+        "-f lavfi -t 3 -i testsrc2=s=320x180:r=25 -vf \"setpts='if(eq(N,0),0,PTS+15/TB)'\" "
+        "-vsync passthrough -c:v mpeg4",
     };
     for (size_t i = 0; i < sizeof(films) / sizeof(films[0]); i++) {
         struct transcode_run run;
