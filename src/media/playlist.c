@@ -287,10 +287,12 @@ static enum sg_error longest_of_base(const struct sg_media_index *index, bool ts
     return SG_OK;
 }
 
-/* The target must neither change while a playlist grows (4.3.3.1) nor when renditions come and go,
- * as playlists are kept for ever. So it is what the base, which never changes, demands; without one
- * it is what the longest segment made here can be: cuts fall on the first key frame after
- * segment_ms. */
+/* The target must neither change while a playlist grows (6.2.1) nor when renditions come and go, as
+ * playlists are kept for ever. So it is what the base, which never changes, demands; without one it
+ * is what the longest segment made here can be where pictures come steadily: cuts fall on the first
+ * key frame after segment_ms. A picture that is shown for longer makes a segment that is longer,
+ * and put_media the target with it: then it does change, since no live playlist knows of a gap
+ * before it is there, and a target that is too small is the greater fault. */
 static enum sg_error target_of(const struct sg_presentation *p, bool ts,
                                const struct sg_playlist_growth *growth, struct form *form)
 {
