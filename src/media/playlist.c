@@ -9,7 +9,7 @@
 #include "streamgate/base/str.h"
 #include "streamgate/media/subtitle_playlist.h"
 
-#include "manifest_text.h"
+#include "playlist_audio.h"
 #include "playlist_iframes.h"
 #include "rows.h"
 
@@ -19,8 +19,7 @@ enum { VERSION_FMP4 = 7, VERSION_TS = 6, MASTER_CODECS_MAX = 8 };
 struct master {
     const struct sg_presentation *p;
     bool ts;
-    bool group;         /* sound has renditions of its own */
-    struct rates sound; /* of the most expensive of them */
+    struct sound_groups sounds; /* none: sound has no renditions of its own */
 };
 
 /* 4.3.5.1, where it is true; sound is always so. */
@@ -61,15 +60,18 @@ static void add_codec(struct codecs *c, const struct sg_track *t)
         c->seen[c->n++] = t->codecs;
 }
 
-static void put_codecs(struct sg_text *text, const struct sg_presentation *p,
-                       const struct sg_offer *offer, bool ts)
+static void put_codecs(struct sg_text *text, const struct master *m, const struct sg_offer *offer,
+                       const struct sound_group *group)
 {
     struct codecs c = {.seen = {offer->track->codecs}, .n = 1};
-    const struct sg_track *muxed = ts ? sg_media_index_audio(offer->file->index) : NULL;
+    const struct sg_track *muxed = m->ts ? sg_media_index_audio(offer->file->index) : NULL;
     if (muxed)
         add_codec(&c, muxed);
-    for (uint32_t i = 0; !ts && i < p->n_audios; i++)
-        add_codec(&c, p->audios[i].track);
+    for (uint32_t i = 0; group && i < m->p->n_audios; i++) {
+        const struct sg_offer *o = sound_group_member(m->p, group, i);
+        if (o)
+            add_codec(&c, o->track);
+    }
     sg_text_puts(text, ",CODECS=\"");
     for (uint32_t i = 0; i < c.n; i++)
         sg_text_printf(text, "%s%s", i ? "," : "", c.seen[i]);
@@ -83,53 +85,6 @@ static void put_picture(struct sg_text *text, const struct sg_track *video)
                    video->display_height, milli / 1000, (unsigned)(milli % 1000));
 }
 
-/* 4.3.4.1, one rendition of the audio group. */
-static void put_audio_media(struct sg_text *text, const struct sg_track *t, bool is_default)
-{
-    sg_text_puts(text, "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"audio\",NAME=");
-    manifest_put_quoted(text, t->title[0] ? t->title : t->name);
-    if (strcmp(t->language, "und") != 0) {
-        sg_text_puts(text, ",LANGUAGE=");
-        manifest_put_quoted(text, t->language);
-    }
-    sg_text_printf(text, ",DEFAULT=%s,AUTOSELECT=YES,CHANNELS=\"%u\",URI=\"%s/index.m3u8\"\n",
-                   is_default ? "YES" : "NO", t->channels, t->name);
-}
-
-/* NAMEs are unique within a group (4.3.4.1.1); titles need not be. */
-static bool titles_unique(const struct sg_presentation *p)
-{
-    for (uint32_t i = 0; i < p->n_audios; i++)
-        for (uint32_t k = 0; k < i; k++)
-            if (p->audios[i].track->title[0] &&
-                strcmp(p->audios[i].track->title, p->audios[k].track->title) == 0)
-                return false;
-    return true;
-}
-
-/* The group, and the rates of its most expensive member. */
-static enum sg_error audio_group(struct sg_text *text, const struct sg_presentation *p,
-                                 struct rates *most)
-{
-    bool titles = titles_unique(p);
-    for (uint32_t i = 0; i < p->n_audios; i++) {
-        struct sg_track t = *p->audios[i].track;
-        if (!titles)
-            t.title[0] = 0;
-        struct rates rates;
-        enum sg_error err =
-            track_rates(p->audios[i].file->index, p->audios[i].track, false, &rates);
-        if (err)
-            return err;
-        if (rates.peak > most->peak)
-            most->peak = rates.peak;
-        if (rates.average > most->average)
-            most->average = rates.average;
-        put_audio_media(text, &t, i == p->default_audio);
-    }
-    return SG_OK;
-}
-
 static enum sg_error finish(struct sg_text *text, struct sg_buf **out)
 {
     enum sg_error err =
@@ -141,7 +96,7 @@ static enum sg_error finish(struct sg_text *text, struct sg_buf **out)
 
 /* 4.3.4.2 */
 static enum sg_error put_variant(struct sg_text *text, const struct master *m,
-                                 const struct sg_offer *offer)
+                                 const struct sg_offer *offer, const struct sound_group *group)
 {
     const struct sg_track *track = offer->track;
     struct rates rates;
@@ -150,12 +105,14 @@ static enum sg_error put_variant(struct sg_text *text, const struct master *m,
         return err;
     bool video = track->kind == SG_TRACK_VIDEO;
     sg_text_printf(text, "#EXT-X-STREAM-INF:BANDWIDTH=%" PRIu64 ",AVERAGE-BANDWIDTH=%" PRIu64,
-                   rates.peak + (video ? m->sound.peak : 0),
-                   rates.average + (video ? m->sound.average : 0));
-    put_codecs(text, m->p, offer, m->ts);
+                   rates.peak + (video && group ? group->most.peak : 0),
+                   rates.average + (video && group ? group->most.average : 0));
+    put_codecs(text, m, offer, group);
     if (video)
         put_picture(text, track);
-    sg_text_printf(text, "%s%s\n%s/index%s.m3u8\n", m->group ? ",AUDIO=\"audio\"" : "",
+    if (group)
+        sg_text_printf(text, ",AUDIO=\"%s\"", group->id);
+    sg_text_printf(text, "%s\n%s/index%s.m3u8\n",
                    m->p->n_texts ? ",SUBTITLES=\"" SG_SUBTITLE_GROUP "\"" : "", track->name,
                    m->ts ? "-ts" : "");
     return SG_OK;
@@ -166,22 +123,34 @@ static bool offered(const struct master *m, const struct sg_offer *offer)
     return m->ts ? offer->file->index->ts : offer->file->index->fmp4;
 }
 
+static enum sg_error put_pictures(struct sg_text *text, const struct master *m,
+                                  const struct sound_group *group)
+{
+    enum sg_error err = SG_OK;
+    for (uint32_t i = 0; i < m->p->n_videos && !err; i++)
+        if (offered(m, &m->p->videos[i]))
+            err = put_variant(text, m, &m->p->videos[i], group);
+    return err;
+}
+
 /* Every picture; without one, the sound that is chosen when nobody chooses. */
-static enum sg_error put_variants(struct sg_text *text, const struct master *m)
+static enum sg_error put_variants(struct sg_text *text, const struct master *m,
+                                  const struct sound_group *group)
 {
     const struct sg_presentation *p = m->p;
-    enum sg_error err = SG_OK;
-    for (uint32_t i = 0; i < p->n_videos && !err; i++)
-        if (offered(m, &p->videos[i]))
-            err = put_variant(text, m, &p->videos[i]);
-    if (p->n_videos == 0 && p->n_audios > 0 && !m->ts)
-        return put_variant(text, m, &p->audios[p->default_audio]);
-    for (uint32_t i = 0; i < p->n_files && p->n_videos == 0 && !err; i++) {
+    if (p->n_videos > 0)
+        return put_pictures(text, m, group);
+    if (!m->ts)
+        return put_variant(text, m,
+                           group ? sound_group_member(p, group, p->default_audio)
+                                 : &p->audios[p->default_audio],
+                           group);
+    for (uint32_t i = 0; i < p->n_files; i++) {
         const struct sg_media_file *f = &p->files[i];
         if (f->index->ts)
-            return put_variant(text, m, &(struct sg_offer){f, sg_media_index_main(f->index)});
+            return put_variant(text, m, &(struct sg_offer){f, sg_media_index_main(f->index)}, NULL);
     }
-    return err;
+    return SG_OK;
 }
 
 static bool all_independent(const struct master *m)
@@ -197,14 +166,20 @@ enum sg_error sg_playlist_master(const struct sg_presentation *p, bool ts, struc
     if (ts ? !p->ts : !p->fmp4)
         return SG_ERR_UNSUPPORTED_MEDIA;
     struct master m = {.p = p, .ts = ts};
-    m.group = !ts && p->n_audios > (p->n_videos ? 0U : 1U);
+    enum sg_error err = SG_OK;
+    if (!ts && p->n_audios > (p->n_videos ? 0U : 1U))
+        err = sound_groups_of(p, &m.sounds);
+    if (err)
+        return err;
     struct sg_text text = {0};
     sg_text_printf(&text, "#EXTM3U\n#EXT-X-VERSION:%d\n%s", ts ? VERSION_TS : VERSION_FMP4,
                    independent_tag(all_independent(&m)));
-    enum sg_error err = m.group ? audio_group(&text, p, &m.sound) : SG_OK;
+    sound_groups_put(&text, p, &m.sounds);
     sg_subtitle_put_hls(&text, p);
-    if (!err)
-        err = put_variants(&text, &m);
+    if (m.sounds.n == 0)
+        err = put_variants(&text, &m, NULL);
+    for (uint32_t i = 0; i < m.sounds.n && !err; i++)
+        err = put_variants(&text, &m, &m.sounds.group[i]);
     if (!err && !ts)
         err = playlist_put_iframes(&text, p);
     if (err) {

@@ -4,10 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-static bool takes_sound(const struct sg_media_file *f, bool any)
-{
-    return f->role != SG_FILE_RUNG || any;
-}
+/* Counted up when the same files come to be told of in other words: caches ask by the tag whether
+ * what they hold is still what is said. */
+enum { WORDING = 1 };
+
+#define FNV_BASIS UINT64_C(14695981039346656037)
+#define FNV_PRIME UINT64_C(1099511628211)
 
 static void add_video(struct sg_presentation *p, const struct sg_media_file *f)
 {
@@ -33,18 +35,32 @@ static void add_audios(struct sg_presentation *p, const struct sg_media_file *f)
             p->audios[p->n_audios++] = (struct sg_offer){f, &f->index->tracks[i]};
 }
 
+/* What most players have; then what the source chose. */
+static bool preferred(const struct sg_track *a, const struct sg_track *b)
+{
+    bool common = sg_codec_in_browsers(a->codec);
+    if (common != sg_codec_in_browsers(b->codec))
+        return common;
+    return a->codec != b->codec ? a->codec < b->codec : a->is_default && !b->is_default;
+}
+
 static void choose_default(struct sg_presentation *p)
 {
-    for (uint32_t i = 0; i < p->n_audios; i++) {
-        if (p->audios[i].track->is_default) {
+    for (uint32_t i = 1; i < p->n_audios; i++)
+        if (preferred(p->audios[i].track, p->audios[p->default_audio].track))
             p->default_audio = i;
-            return;
-        }
-    }
+}
+
+static bool browsers_hear(const struct sg_presentation *p)
+{
+    for (uint32_t i = 0; i < p->n_audios; i++)
+        if (sg_codec_in_browsers(p->audios[i].track->codec))
+            return true;
+    return false;
 }
 
 /* Sound that goes with no picture of its own comes from the base and the files of sound; only where
- * there is none of those, from the first rung that has some. */
+ * browsers can hear none of those, from the first rung that has some. */
 static void collect(struct sg_presentation *p)
 {
     for (uint32_t i = 0; i < p->n_files; i++) {
@@ -54,20 +70,20 @@ static void collect(struct sg_presentation *p)
         if (f->index->duration_ms > p->duration_ms)
             p->duration_ms = f->index->duration_ms;
         add_video(p, f);
-        if (takes_sound(f, false))
+        if (f->role != SG_FILE_RUNG)
             add_audios(p, f);
         for (const char *c = f->id; *c != '\0'; c++)
-            p->tag = (p->tag ^ (uint8_t)*c) * UINT64_C(1099511628211); /* FNV-1a */
+            p->tag = (p->tag ^ (uint8_t)*c) * FNV_PRIME; /* FNV-1a */
     }
-    for (uint32_t i = 0; i < p->n_files && p->n_audios == 0; i++)
-        if (takes_sound(&p->files[i], true))
+    for (uint32_t i = 0; i < p->n_files && !browsers_hear(p); i++)
+        if (p->files[i].role == SG_FILE_RUNG)
             add_audios(p, &p->files[i]);
     /* Without a picture every file of sound is all there is of the MPEG-TS form, too. */
     for (uint32_t i = 0; i < p->n_files && p->n_videos == 0; i++)
         p->ts |= p->files[i].index->ts;
     choose_default(p);
     for (uint32_t i = 0; i < p->n_texts; i++)
-        p->tag = (p->tag ^ p->texts[i].tag) * UINT64_C(1099511628211);
+        p->tag = (p->tag ^ p->texts[i].tag) * FNV_PRIME;
 }
 
 enum sg_error sg_presentation_create(const struct sg_presentation_params *params,
@@ -85,7 +101,7 @@ enum sg_error sg_presentation_create(const struct sg_presentation_params *params
         return SG_ERR_NO_MEMORY;
     }
     atomic_init(&p->refs, 1);
-    p->tag = UINT64_C(14695981039346656037);
+    p->tag = (FNV_BASIS ^ WORDING) * FNV_PRIME;
     p->live = params->live;
     p->n_files = params->n_files;
     p->files = (struct sg_media_file *)(p + 1);

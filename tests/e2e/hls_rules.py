@@ -148,10 +148,17 @@ class Rules:
             names = [one["NAME"] for one in members]
             self.demand(len(set(names)) == len(names), f"group {key}", f"NAMEs are not unique: {names}")
             self.demand(sum(one.get("DEFAULT") == "YES" for one in members) <= 1, f"group {key}", "more than one DEFAULT")
+        # Groups of one type have the same members, which differ in URI and CHANNELS alone.
+        for kind in {one["TYPE"] for one in media}:
+            said = {}
+            for one in (one for one in media if one["TYPE"] == kind):
+                rest = sorted((name, value) for name, value in one.items() if name not in ("GROUP-ID", "URI", "CHANNELS"))
+                said.setdefault(one["GROUP-ID"], []).append(rest)
+            self.demand(all(sorted(own) == sorted(next(iter(said.values()))) for own in said.values()), f"groups of {kind}", f"members differ: {said}")
 
     def below(self, url, version, variants, media, iframes):
-        uris = [at for _, at in variants]
-        self.demand(len(set(uris)) == len(uris), "master", "a variant twice")
+        pairs = [(at, attributes.get("AUDIO")) for attributes, at in variants]
+        self.demand(len(set(pairs)) == len(pairs), "master", "a variant twice")
         rates, targets = {}, {}
         for one in media:
             if one["TYPE"] == "AUDIO" and "URI" in one:

@@ -11,6 +11,7 @@
 #include "streamgate/base/error.h"
 
 enum sg_track_kind { SG_TRACK_VIDEO, SG_TRACK_AUDIO };
+/* Of sounds those that more players have come first. */
 enum sg_codec { SG_CODEC_OTHER, SG_CODEC_H264, SG_CODEC_HEVC, SG_CODEC_AV1, SG_CODEC_AAC, SG_CODEC_OPUS, SG_CODEC_MP3, SG_CODEC_AC3, SG_CODEC_EAC3, SG_CODEC_FLAC, SG_CODEC_COUNT };
 
 /* Every output track is shifted by this much against the source's timeline, so that the decode times of frames that precede time 0 (B-frames, encoder
@@ -67,6 +68,12 @@ struct sg_media_index {
     uint32_t n_tracks;
     const struct sg_track *tracks; /* the video first */
 };
+
+/* A sound that some browsers lack is not all there may be of one. */
+static inline bool sg_codec_in_browsers(enum sg_codec codec)
+{
+    return codec != SG_CODEC_OTHER && codec != SG_CODEC_AC3 && codec != SG_CODEC_EAC3;
+}
 
 static inline bool sg_media_index_packaged(const struct sg_media_index *index)
 {

@@ -41,7 +41,7 @@ struct sg_presentation {
     bool fmp4, ts;           /* whether anything is offered in the form */
     uint64_t duration_ms;
     uint32_t n_files, n_videos, n_audios;
-    uint32_t default_audio;  /* < n_audios when there is one */
+    uint32_t default_audio;  /* < n_audios when there is one; of the codec that most players have */
     struct sg_media_file *files;
     struct sg_offer *videos; /* the base's first, then the largest pictures first */
     uint32_t n_texts;

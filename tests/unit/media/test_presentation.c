@@ -1,4 +1,5 @@
 /* What of several files is offered, in which order; and the playlists and the manifest of it. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -203,6 +204,8 @@ static void test_tags(void **state)
             assert_true(tags[k] != tags[i]);
         sg_presentation_unref(p);
     }
+    /* Said in other words than before, it is another: caches may hold the old ones. */
+    assert_true(tags[SG_ARRAY_LEN(ids) - 1] != UINT64_C(14695981039346656037));
     struct sg_media_file one = file(ID_A, SG_FILE_RUNG, rung("r", "r-a", 320, 180));
     struct sg_text_offer text = {.language = "en", .tag = 7};
     struct sg_presentation *p = NULL;
@@ -307,6 +310,136 @@ static void test_master(void **state)
     sg_presentation_unref(p);
 }
 
+/* ---- sound of several codecs ---- */
+
+struct heard {
+    enum sg_codec codec;
+    const char *codecs, *language, *title;
+    bool is_default;
+};
+
+/* A film with up to four sounds: "audio", "audio-2"... */
+static struct sg_media_index *film_of(const struct heard *heard, unsigned n)
+{
+    struct hand_index h;
+    struct sg_track tracks[5];
+    hand_index_fill(&h, false);
+    tracks[0] = h.tracks[0];
+    for (unsigned i = 0; i < n; i++) {
+        struct sg_track *t = &tracks[1 + i];
+        *t = h.tracks[1];
+        t->codec = heard[i].codec;
+        t->stream = 1 + i;
+        t->is_default = heard[i].is_default;
+        t->channels = (uint16_t)(heard[i].codec == SG_CODEC_AAC ? 2 : 6);
+        snprintf(t->name, sizeof t->name, i > 0 ? "audio-%u" : "audio", i + 1);
+        snprintf(t->codecs, sizeof t->codecs, "%s", heard[i].codecs);
+        snprintf(t->language, sizeof t->language, "%s", heard[i].language);
+        snprintf(t->title, sizeof t->title, "%s", heard[i].title);
+    }
+    h.index.tracks = tracks;
+    h.index.n_tracks = 1 + n;
+    return index_of(&h);
+}
+
+/* What the master says of sound, in short: "group NAME language default uri | ...", then of the
+ * variants "codecs group". */
+static void expect_sounds(struct sg_media_file *files, uint32_t n, const char *wanted)
+{
+    struct sg_presentation *p = show(files, n);
+    struct sg_buf *buf = NULL;
+    char told[1024] = "";
+    assert_int_equal(sg_playlist_master(p, false, &buf), SG_OK);
+    char *text = text_of(buf);
+    const char *at;
+    for (unsigned i = 0; (at = line(text, "#EXT-X-MEDIA:TYPE=AUDIO", i)) != NULL; i++) {
+        char group[20], name[20], rest[200];
+        assert_int_equal(
+            sscanf(at, "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"%19[^\"]\",NAME=\"%19[^\"]\",%199s",
+                   group, name, rest),
+            3);
+        size_t len = strlen(told);
+        snprintf(told + len, sizeof told - len, "%s %s %s%.*s\n", group, name,
+                 has(at, "DEFAULT=YES") ? "* " : "", (int)strcspn(strstr(rest, "URI=") + 5, "/"),
+                 strstr(rest, "URI=") + 5);
+    }
+    for (unsigned i = 0; (at = line(text, "#EXT-X-STREAM-INF:", i)) != NULL; i++) {
+        const char *codecs = strstr(at, "CODECS=\"") + 8, *group = strstr(at, "AUDIO=\"") + 7;
+        const char *uri = strchr(at, '\n') + 1;
+        size_t len = strlen(told);
+        snprintf(told + len, sizeof told - len, "%.*s %.*s %.*s\n", (int)strcspn(uri, "/"), uri,
+                 (int)strcspn(codecs, "\""), codecs, (int)strcspn(group, "\""), group);
+    }
+    assert_string_equal(told, wanted);
+    free(text);
+    sg_presentation_unref(p);
+}
+
+#define AAC(language, title, chosen)                                                               \
+    {                                                                                              \
+        SG_CODEC_AAC, "mp4a.40.2", language, title, chosen                                         \
+    }
+#define AC3(language, title, chosen)                                                               \
+    {                                                                                              \
+        SG_CODEC_AC3, "ac-3", language, title, chosen                                              \
+    }
+
+/* Players drop a variant when they lack one of its codecs: a group for each, the one that all
+ * players have first. */
+static void test_codecs_apart(void **state)
+{
+    (void)state;
+    const struct heard both[] = {AAC("und", "", true), AC3("und", "", false)};
+    struct sg_media_file one[] = {file(ID_A, SG_FILE_BASE, film_of(both, 2))};
+    expect_sounds(one, 1,
+                  "audio audio * audio\naudio-ac-3 audio * audio-2\n"
+                  "original avc1.64001f,mp4a.40.2 audio\noriginal avc1.64001f,ac-3 audio-ac-3\n");
+    /* The source's own choice counts among those alone that all players have. */
+    const struct heard turned[] = {AC3("und", "Surround", true), AAC("und", "Stereo", false)};
+    struct sg_media_file two[] = {file(ID_A, SG_FILE_BASE, film_of(turned, 2)),
+                                  file(ID_B, SG_FILE_RUNG, rung("180p", "180p-a", 320, 180))};
+    expect_sounds(two, 2,
+                  "audio audio-2 * audio-2\naudio-ac-3 audio-2 * audio\n"
+                  "original avc1.64001f,mp4a.40.2 audio\n180p avc1.64001f,mp4a.40.2 audio\n"
+                  "original avc1.64001f,ac-3 audio-ac-3\n180p avc1.64001f,ac-3 audio-ac-3\n");
+}
+
+/* Every group has what the first has, though it be in another codec. */
+static void test_groups_whole(void **state)
+{
+    (void)state;
+    const struct heard mixed[] = {AC3("en", "", true), AAC("en", "", false), AAC("de", "", false),
+                                  AC3("ja", "", false)};
+    struct sg_media_file one[] = {file(ID_A, SG_FILE_BASE, film_of(mixed, 4))};
+    expect_sounds(one, 1,
+                  "audio audio-2 * audio-2\naudio audio-3 audio-3\n"
+                  "audio-ac-3 audio-2 * audio\naudio-ac-3 audio-3 audio-3\n"
+                  "audio-ac-3 audio-4 audio-4\n"
+                  "original avc1.64001f,mp4a.40.2 audio\n"
+                  "original avc1.64001f,ac-3,mp4a.40.2 audio-ac-3\n");
+    const struct heard titled[] = {AAC("en", "Film", true), AC3("en", "Film", false),
+                                   AAC("en", "Talk", false)};
+    struct sg_media_file two[] = {file(ID_A, SG_FILE_BASE, film_of(titled, 3))};
+    expect_sounds(two, 1,
+                  "audio Film * audio\naudio Talk audio-3\n"
+                  "audio-ac-3 Film * audio-2\naudio-ac-3 Talk audio-3\n"
+                  "original avc1.64001f,mp4a.40.2 audio\n"
+                  "original avc1.64001f,ac-3,mp4a.40.2 audio-ac-3\n");
+}
+
+/* Of a film with AC-3 alone a rung's sound is what browsers can hear. */
+static void test_sound_of_rung(void **state)
+{
+    (void)state;
+    const struct heard alone[] = {AC3("en", "", true)};
+    struct sg_media_file files[] = {file(ID_A, SG_FILE_BASE, film_of(alone, 1)),
+                                    file(ID_B, SG_FILE_RUNG, rung("180p", "180p-a", 320, 180))};
+    expect_sounds(files, 2,
+                  "audio 180p-a * 180p-a\naudio-ac-3 180p-a * audio\n"
+                  "original avc1.64001f,mp4a.40.2 audio\n180p avc1.64001f,mp4a.40.2 audio\n"
+                  "original avc1.64001f,ac-3 audio-ac-3\n180p avc1.64001f,ac-3 audio-ac-3\n");
+}
+
 /* The playlist of a picture of so many segments, still being made or not. */
 static char *playlist_of(unsigned segments, bool live)
 {
@@ -388,10 +521,12 @@ static void test_manifest(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),     cmocka_unit_test(test_sound),
-        cmocka_unit_test(test_nothing),   cmocka_unit_test(test_tags),
-        cmocka_unit_test(test_no_memory), cmocka_unit_test(test_master),
-        cmocka_unit_test(test_event),     cmocka_unit_test(test_manifest),
+        cmocka_unit_test(test_order),         cmocka_unit_test(test_sound),
+        cmocka_unit_test(test_nothing),       cmocka_unit_test(test_tags),
+        cmocka_unit_test(test_no_memory),     cmocka_unit_test(test_master),
+        cmocka_unit_test(test_event),         cmocka_unit_test(test_manifest),
+        cmocka_unit_test(test_codecs_apart),  cmocka_unit_test(test_groups_whole),
+        cmocka_unit_test(test_sound_of_rung),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
