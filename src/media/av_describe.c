@@ -54,6 +54,15 @@ static bool can_package(enum AVCodecID id)
     return sgav_codec_of(id) != SG_CODEC_OTHER;
 }
 
+/* Sound that not all browsers have is packaged beside other sound alone, never as all there is. */
+static bool browsers_hear(const struct sgav_choice *c)
+{
+    for (unsigned i = 0; i < c->n_audio; i++)
+        if (sg_codec_in_browsers(sgav_codec_of(c->audio[i]->codecpar->codec_id)))
+            return true;
+    return c->n_audio == 0;
+}
+
 enum sg_error sgav_choose(const struct sgav_source *source, struct sgav_choice *out,
                           char why[SG_MEDIA_MESSAGE_MAX])
 {
@@ -63,7 +72,8 @@ enum sg_error sgav_choose(const struct sgav_source *source, struct sgav_choice *
             return sgav_fail(SG_ERR_UNSUPPORTED_MEDIA, why, "Track %u is encrypted.", i);
     collect(source, can_package, out);
     out->packaged = !source->container && !out->refused_video &&
-                    (out->n_audio || !out->refused_audio) && (out->video || out->n_audio);
+                    (out->n_audio || !out->refused_audio) && (out->video || out->n_audio) &&
+                    browsers_hear(out);
     return out->packaged ? SG_OK : sgav_choose_described(source, out, why);
 }
 

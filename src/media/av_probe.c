@@ -2,6 +2,7 @@
  * decoded; a decoder is opened on the parameter sets alone, to learn the true picture size and
  * sample aspect ratio. */
 #include <libavutil/display.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -235,6 +236,24 @@ static enum sg_error fill_track(struct sgav_source *source, const struct sg_medi
                               : sgav_describe_track(source, stream, t, why);
 }
 
+/* What most players have comes before what the source chose, as the MPEG-TS form has this one
+ * alone. Of what is only described all becomes the same codec. */
+static unsigned default_audio(const struct sgav_choice *c)
+{
+    unsigned best = 0, best_rank = UINT_MAX;
+    for (unsigned i = 0; i < c->n_audio; i++) {
+        enum sg_codec codec = sgav_codec_of(c->audio[i]->codecpar->codec_id);
+        bool chosen = c->audio[i]->disposition & AV_DISPOSITION_DEFAULT;
+        unsigned rank = c->packaged ? sg_codec_rank(codec) : 0;
+        rank = 2 * rank + !chosen;
+        if (rank < best_rank) {
+            best = i;
+            best_rank = rank;
+        }
+    }
+    return best;
+}
+
 static enum sg_error probe_tracks(struct sgav_source *source, const struct sg_media_limits *limits,
                                   struct index_build *b, char why[SG_MEDIA_MESSAGE_MAX])
 {
@@ -245,12 +264,7 @@ static enum sg_error probe_tracks(struct sgav_source *source, const struct sg_me
         snprintf(t->name, sizeof(t->name), "original");
         t++->is_default = true;
     }
-    unsigned first = 0;
-    for (unsigned i = 0; i < b->choice.n_audio; i++)
-        if (b->choice.audio[i]->disposition & AV_DISPOSITION_DEFAULT) {
-            first = i;
-            break;
-        }
+    unsigned first = default_audio(&b->choice);
     for (unsigned i = 0; i < b->choice.n_audio; i++, t++) {
         t->kind = SG_TRACK_AUDIO;
         t->is_default = i == first;

@@ -38,10 +38,8 @@ static void add_audios(struct sg_presentation *p, const struct sg_media_file *f)
 /* What most players have; then what the source chose. */
 static bool preferred(const struct sg_track *a, const struct sg_track *b)
 {
-    bool common = sg_codec_in_browsers(a->codec);
-    if (common != sg_codec_in_browsers(b->codec))
-        return common;
-    return a->codec != b->codec ? a->codec < b->codec : a->is_default && !b->is_default;
+    unsigned rank_a = sg_codec_rank(a->codec), rank_b = sg_codec_rank(b->codec);
+    return rank_a != rank_b ? rank_a < rank_b : a->is_default && !b->is_default;
 }
 
 static void choose_default(struct sg_presentation *p)

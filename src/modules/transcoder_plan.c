@@ -28,6 +28,15 @@ static void add_audio(struct sg_transcode_output *o, const struct sg_config *cfg
     };
 }
 
+/* What there was in an MP4 already can be put into another as it is. */
+static bool keeps_beside(const struct sg_media_index *source, const struct sg_track *t)
+{
+    return !sg_codec_in_browsers(t->codec) &&
+           (strcmp(source->format, "mp4") == 0 || strcmp(source->format, "mov") == 0);
+}
+
+/* All of its sound as all players have it; then, for those that can, that which had to be encoded
+ * anew. */
 static void plan_original(struct sg_transcode_output *o, const struct sg_config *cfg,
                           const struct sg_media_index *source)
 {
@@ -39,6 +48,9 @@ static void plan_original(struct sg_transcode_output *o, const struct sg_config 
     for (uint32_t i = 0; i < source->n_tracks; i++)
         if (source->tracks[i].kind == SG_TRACK_AUDIO)
             add_audio(o, cfg, &source->tracks[i], source->tracks[i].copyable);
+    for (uint32_t i = 0; i < source->n_tracks; i++)
+        if (source->tracks[i].kind == SG_TRACK_AUDIO && keeps_beside(source, &source->tracks[i]))
+            add_audio(o, cfg, &source->tracks[i], true);
 }
 
 /* A rung has the sound that is chosen when nobody chooses, as every player takes it. */

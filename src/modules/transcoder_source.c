@@ -44,6 +44,8 @@ static bool same_cuts(const struct sg_media_index *a, const struct sg_media_inde
         const struct sg_track *s = &a->tracks[i], *t = &b->tracks[i];
         if (s->n_segments != t->n_segments || strcmp(s->name, t->name) != 0)
             return false;
+        if (a->ts && s->is_default != t->is_default) /* the sound in there */
+            return false;
         for (uint32_t k = 0; k < s->n_segments; k++)
             if (s->segments[k].start != t->segments[k].start ||
                 s->segments[k].duration != t->segments[k].duration)

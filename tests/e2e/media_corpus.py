@@ -81,7 +81,7 @@ CLIPS = {
     "cd-audio": [f"{source(audio=44100)} {X264} -bf 2 {AAC} {{out}}"],
     "opus": [f"{source()} {X264} -bf 2 -c:a libopus -b:a 64k {{out}}"],
     "mp3": [f"{source()} {X264} -c:a libmp3lame -b:a 64k {{out}}"],
-    "ac3": [f"{source()} {X264} -c:a ac3 -b:a 128k {{out}}"],
+    "aac-ac3": [f"{source()} -map 0:v -map 1:a -map 1:a {X264} -c:a:0 aac -b:a:0 64k -c:a:1 ac3 -b:a:1 128k {{out}}"],
     "ntsc-film": [f"{source(video='24000/1001')} {X264} -bf 2 {AAC} {{out}}"],
     "two-audio": [f"{source()} -f lavfi -t 14 -i {AUDIO.format(rate=48000)} -map 0 -map 1 -map 2 {X264} {AAC} -metadata:s:a:0 language=eng "
                   "-metadata:s:a:1 language=deu {out}"],

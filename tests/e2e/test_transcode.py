@@ -200,10 +200,14 @@ class Master:
         base, lines = path.rsplit("/", 1)[0], self.text.splitlines()
         self.variants, self.sounds = {}, {}
         for line, following in zip(lines, lines[1:] + [""]):
-            if line.startswith("#EXT-X-STREAM-INF:"):
+            if line.startswith("#EXT-X-STREAM-INF:"):  # again with sound of another codec
+                if following.split("/")[0] in self.variants:
+                    continue
                 self.variants[following.split("/")[0]] = (attributes(line), Media(client, f"{base}/{following}", os.path.join(folder, following.split("/")[0])))
             elif line.startswith("#EXT-X-MEDIA:TYPE=AUDIO"):
                 a = attributes(line)
+                if a["URI"].split("/")[0] in self.sounds:
+                    continue
                 self.sounds[a["URI"].split("/")[0]] = (a, Media(client, f"{base}/{a['URI']}", os.path.join(folder, a["URI"].split("/")[0])))
 
 
@@ -490,23 +494,25 @@ class Check:
                 raise Wrong(f"sound of a source without: {list(master.sounds)}")
             return
         if not master.sounds:  # without pictures, the sound is the variant
-            sounds = {name: ({"CHANNELS": str(clip.channels), "DEFAULT": "YES"}, media) for name, (_, media) in master.variants.items()}
+            sounds = {name: ({"GROUP-ID": "audio", "CHANNELS": str(clip.channels), "DEFAULT": "YES"}, media) for name, (_, media) in master.variants.items()}
         else:
             sounds = master.sounds
         languages = tuple(own.get("LANGUAGE", "und") for own, _ in sounds.values())
         if languages[:len(clip.audio)] != clip.audio:
             raise Wrong(f"languages are {languages} instead of {clip.audio}")
-        if [own["DEFAULT"] for own, _ in sounds.values()].count("YES") != 1:
+        if [own["DEFAULT"] for own, _ in sounds.values() if own["GROUP-ID"] == "audio"].count("YES") != 1:
             raise Wrong(f"DEFAULT of sounds: {[own['DEFAULT'] for own, _ in sounds.values()]}")
         if clip.tones and "2" not in [own["CHANNELS"] for own, _ in sounds.values()]:
             raise Wrong(f"no stereo: {list(sounds)}")
+        if tuple(sorted({own["GROUP-ID"] for own, _ in sounds.values()})) != clip.groups:
+            raise Wrong(f"groups are {[own['GROUP-ID'] for own, _ in sounds.values()]}")
         for number, (name, (own, media)) in enumerate(sounds.items()):
             self.tell(self.check_one_sound, (name, own, media), source, number)
 
     def check_one_sound(self, offered, source, number):
         name, own, media = offered
         clip = self.clip
-        if own["DEFAULT"] == "YES" and int(own["CHANNELS"]) != clip.channels:
+        if own["DEFAULT"] == "YES" and own["GROUP-ID"] == "audio" and int(own["CHANNELS"]) != clip.channels:
             raise Wrong(f"{name}: CHANNELS={own['CHANNELS']} instead of {clip.channels}")
         said = re.search(r"channels=(\d+)", probe(media.files[0], "stream=channels")).group(1)
         if own["CHANNELS"] != said:

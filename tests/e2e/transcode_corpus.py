@@ -54,6 +54,7 @@ class Clip:
     early: float = 0             # how much before the time that ffmpeg tells of them the pictures belong
     audio: tuple = ("und",)      # languages
     channels: int = 1            # of the sound that is chosen when nobody chooses
+    groups: tuple = ("audio",)   # of sound: one for each codec
     look: str = ""               # ffmpeg's filters that make the source comparable
     ssim: float = 0.9
     colours: dict = field(default_factory=dict)   # patch -> RGB that must come out
@@ -77,7 +78,8 @@ def clips():
     yield Clip("avi-mpeg4-mp3", one(moving(), f"-c:v mpeg4 -q:v 3 -bf 2 {mp3}"), "avi", early=0.04, brief=True)
     yield Clip("avi-mpeg4-plain", one(moving(), f"-c:v mpeg4 -q:v 3 -bf 0 -c:a pcm_s16le"), "avi")
     yield Clip("webm-vp8-vorbis", one(moving(), "-c:v libvpx -deadline realtime -cpu-used 8 -b:v 2M -c:a libvorbis"), "webm")
-    yield Clip("webm-vp9-opus", one(moving(), "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -b:v 2M -c:a libopus"), "webm", brief=True)
+    yield Clip("webm-vp9-opus", one(moving(), "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -b:v 2M -c:a libopus"), "webm", groups=("audio", "audio-opus"),
+               brief=True)
     yield Clip("ts-mpeg2-mp2", one(moving(), "-c:v mpeg2video -q:v 3 -bf 2 -c:a mp2"), "ts")
     yield Clip("mpg-mpeg2-mp2", one(moving(), "-c:v mpeg2video -q:v 3 -bf 2 -c:a mp2 -f vob"), "mpg")
     yield Clip("ts-mpeg2-mp3", one(moving(), f"-c:v mpeg2video -q:v 3 {mp3}"), "ts")
@@ -92,6 +94,9 @@ def clips():
     yield Clip("mkv-h264-aac", one(moving(), f"{X264} -g 50 -bf 2 {aac}"), "mkv", way="remux")
     yield Clip("flv-h264-aac", one(moving(), f"{X264} -g 50 -bf 2 {aac}"), "flv", way="remux")
     yield Clip("mkv-h264-ac3", one(moving(), f"{X264} -g 50 -bf 2 -c:a ac3"), "mkv", way="remux")
+    yield Clip("mp4-h264-ac3", one(moving(), f"{X264} -g 50 -bf 2 -c:a ac3"), "mp4", way="remux", groups=("audio", "audio-ac-3"), brief=True)
+    yield Clip("mov-h264-eac3", one(moving(), f"{X264} -g 50 -bf 2 -c:a eac3"), "mov", way="remux", groups=("audio", "audio-ec-3"))
+    yield Clip("mp4-h264-422-ac3", one(moving(), "-c:v libx264 -preset ultrafast -threads 1 -pix_fmt yuv422p10le -c:a ac3"), "mp4", look="format=yuv420p")
     yield Clip("ts-h264-mp3", one(moving(), f"{X264} -g 50 {mp3}"), "ts", way="remux")
     # what plays as it is, and gets the ladder beside it
     yield Clip("mp4-h264-aac", one(moving(), f"{X264} -g 50 -bf 2 {aac}"), "mp4", way="packaged")
@@ -141,6 +146,8 @@ def clips():
     # sound
     yield Clip("surround-aac", one(moving(sound=False) + words("-f lavfi -i") + [SURROUND.format(seconds=SECONDS)],
                                    f"{X264} -g 50 -c:a aac -b:a 256k"), "mkv", way="remux", channels=6, tones=True)
+    yield Clip("surround-ac3-mp4", one(moving(sound=False) + words("-f lavfi -i") + [SURROUND.format(seconds=SECONDS)],
+                                       f"{X264} -g 50 -c:a ac3 -b:a 448k"), "mp4", way="remux", channels=2, tones=True, groups=("audio", "audio-ac-3"))
     yield Clip("surround-ac3", one(moving(sound=False) + words("-f lavfi -i") + [SURROUND.format(seconds=SECONDS)],
                                    "-c:v mpeg2video -q:v 3 -c:a ac3 -b:a 448k"), "ts", channels=2, tones=True)
     yield Clip("languages", one(moving() + words("-f lavfi -i sine=600:d=5 -f lavfi -i sine=900:d=5"),

@@ -11,7 +11,6 @@
 #include "streamgate/base/error.h"
 
 enum sg_track_kind { SG_TRACK_VIDEO, SG_TRACK_AUDIO };
-/* Of sounds those that more players have come first. */
 enum sg_codec { SG_CODEC_OTHER, SG_CODEC_H264, SG_CODEC_HEVC, SG_CODEC_AV1, SG_CODEC_AAC, SG_CODEC_OPUS, SG_CODEC_MP3, SG_CODEC_AC3, SG_CODEC_EAC3, SG_CODEC_FLAC, SG_CODEC_COUNT };
 
 /* Every output track is shifted by this much against the source's timeline, so that the decode times of frames that precede time 0 (B-frames, encoder
@@ -69,10 +68,16 @@ struct sg_media_index {
     const struct sg_track *tracks; /* the video first */
 };
 
-/* A sound that some browsers lack is not all there may be of one. */
+/* Browsers without these are many: they are never all the sound there is of a film that is packaged. */
 static inline bool sg_codec_in_browsers(enum sg_codec codec)
 {
-    return codec != SG_CODEC_OTHER && codec != SG_CODEC_AC3 && codec != SG_CODEC_EAC3;
+    return codec != SG_CODEC_AC3 && codec != SG_CODEC_EAC3;
+}
+
+/* Of sound: the less, the more players have it. AAC is 0: all have it. */
+static inline unsigned sg_codec_rank(enum sg_codec codec)
+{
+    return codec == SG_CODEC_AAC ? 0 : sg_codec_in_browsers(codec) ? (unsigned)codec : SG_CODEC_COUNT + (unsigned)codec;
 }
 
 static inline bool sg_media_index_packaged(const struct sg_media_index *index)
