@@ -12,6 +12,7 @@
 #define FIRST_PRIORITY 80 /* somebody waits for it */
 #define LATER_PRIORITY 40
 #define SOUNDS_MAX 8 /* of one source: a job has room for as many and a few pictures */
+#define ITEMS_MAX 15 /* of a plan, when more sound is added: fewer than outputs of a job */
 #define EVEN(n) ((n) & ~1u)
 
 /* ---- the ladder ---- */
@@ -208,8 +209,60 @@ static void add_sounds(struct sg_rendition_plan *p, const struct sg_media_index 
         if (++n > 1)
             snprintf(name, sizeof name, "audio-%u", n % 1000);
         add_sound(p, t, name, t->copyable);
-        if (t->copyable && t->is_default && !sg_sound_is_plain(t))
-            add_sound(p, t, "audio-stereo", false);
+    }
+}
+
+/* As what players get a track when nothing else is made of it: what cannot be copied becomes AAC.
+ */
+static enum sg_codec offered_as(const struct sg_media_index *source, const struct sg_track *t)
+{
+    return t->copyable || sg_media_index_packaged(source) ? t->codec : SG_CODEC_AAC;
+}
+
+static bool is_sound(const struct sg_media_index *source, const struct sg_track *t,
+                     enum sg_codec codec)
+{
+    return t->kind == SG_TRACK_AUDIO && offered_as(source, t) == codec;
+}
+
+/* Whether what is heard in a track is heard in this codec, too: as playlists pair them, the first,
+ * the second... of a language. */
+static bool heard_in(const struct sg_media_index *source, const struct sg_track *t,
+                     enum sg_codec codec)
+{
+    unsigned before = 0;
+    for (const struct sg_track *o = source->tracks; o < t; o++)
+        before +=
+            is_sound(source, o, offered_as(source, t)) && strcmp(o->language, t->language) == 0;
+    for (uint32_t i = 0; i < source->n_tracks; i++) {
+        const struct sg_track *o = &source->tracks[i];
+        if (is_sound(source, o, codec) && strcmp(o->language, t->language) == 0 && before-- == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Players take the sound of one codec and no other, so what is heard in any has to be heard in that
+ * which all players have, once there is some of it; and what is not heard in the codec of the
+ * default has to be. wanted: the default is to be had in stereo whatever it is. */
+static void add_stereo(struct sg_rendition_plan *p, const struct sg_media_index *source,
+                       bool wanted)
+{
+    const struct sg_track *chosen = sg_media_index_audio(source);
+    bool any = wanted;
+    unsigned n = 0;
+    for (uint32_t i = 0; i < source->n_tracks && chosen != NULL; i++)
+        any |= source->tracks[i].kind == SG_TRACK_AUDIO &&
+               !heard_in(source, &source->tracks[i], offered_as(source, chosen));
+    for (uint32_t i = 0; i < source->n_tracks && any && p->n < ITEMS_MAX; i++) {
+        const struct sg_track *t = &source->tracks[i];
+        char name[SG_RENDITION_NAME_SIZE] = "audio-stereo";
+        if (t->kind != SG_TRACK_AUDIO ||
+            !((wanted && t == chosen) || !heard_in(source, t, SG_CODEC_AAC)))
+            continue;
+        if (++n > 1)
+            snprintf(name, sizeof name, "audio-stereo-%u", n % 100);
+        add_sound(p, t, name, false);
     }
 }
 
@@ -226,9 +279,10 @@ static void plan_playable(struct sg_rendition_plan *p, const struct sg_media_ind
         if (rung->height < shorter || (rung->height == shorter && helps(video, rung)))
             add_rung(p, source, rung);
     }
-    if (audio != NULL &&
-        (audio->channels > 2 || (audio->codec != SG_CODEC_AAC && audio->codec != SG_CODEC_OPUS)))
-        add_sound(p, audio, "audio-stereo", false);
+    add_stereo(p, source,
+               ladder->n > 0 && audio != NULL &&
+                   (audio->channels > 2 ||
+                    (audio->codec != SG_CODEC_AAC && audio->codec != SG_CODEC_OPUS)));
     add_job(p, first, &(struct sg_planned_job){.type = "transcode", .priority = LATER_PRIORITY});
 }
 
@@ -246,8 +300,7 @@ static void plan_remux(struct sg_rendition_plan *p, const struct sg_media_index 
     for (unsigned i = 0; video != NULL && i < ladder->n; i++)
         if (ladder->rungs[i].height < shorter_side(video))
             add_rung(p, source, &ladder->rungs[i]);
-    if (ladder->n > 0 && audio != NULL && audio->copyable && audio->channels > 2)
-        add_sound(p, audio, "audio-stereo", false);
+    add_stereo(p, source, ladder->n > 0 && audio != NULL && audio->copyable && audio->channels > 2);
     add_job(p, first, &(struct sg_planned_job){.type = "transcode", .priority = LATER_PRIORITY});
 }
 
@@ -263,6 +316,8 @@ static void plan_encode(struct sg_rendition_plan *p, const struct sg_media_index
         add_rung(p, source, &low);
     }
     add_sounds(p, source);
+    const struct sg_track *audio = sg_media_index_audio(source);
+    add_stereo(p, source, audio != NULL && audio->copyable && !sg_sound_is_plain(audio));
     add_job(p, 0,
             &(struct sg_planned_job){
                 .type = "transcode-first", .priority = FIRST_PRIORITY, .live = true});
@@ -292,8 +347,7 @@ void sg_renditions_plan(const struct sg_config *config, const struct sg_media_in
     sg_ladder_of(config, &ladder);
     memset(out, 0, sizeof *out);
     if (sg_media_index_packaged(source)) {
-        if (all)
-            plan_playable(out, source, &ladder);
+        plan_playable(out, source, all ? &ladder : &none);
     } else if (remux_is_enough(source)) {
         plan_remux(out, source, all ? &ladder : &none);
     } else {

@@ -46,6 +46,13 @@ CLIPS = {
     "two-sounds.mp4": [*picture(16), *tone(16, 440), *tone(16, 880), "-map", "0", "-map", "1", "-map", "2", *X264, "-g", "60", *AAC,
                        "-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=deu", *MP4],
     "surround.mp4": [*picture(16), *tone(16, 660, "5.1"), *X264, "-g", "60", "-c:a", "aac", "-b:a", "256k", *MP4],
+    "aac-ac3.mp4": [*picture(8), *tone(8, 440), *tone(8, 440, "5.1"), "-map", "0", "-map", "1", "-map", "2", *X264, "-g", "60", "-c:a:0", "aac",
+                    "-c:a:1", "ac3", *MP4],
+    "ac3-aac.mp4": [*picture(8), *tone(8, 440, "5.1"), *tone(8, 440), "-map", "0", "-map", "1", "-map", "2", *X264, "-g", "60", "-c:a:0", "ac3",
+                    "-c:a:1", "aac", *MP4],
+    "ac3.mp4": [*picture(8), *tone(8, 440, "5.1"), *X264, "-g", "60", "-c:a", "ac3", *MP4],
+    "ac3-de.mp4": [*picture(8), *tone(8, 440), *tone(8, 880), "-map", "0", "-map", "1", "-map", "2", *X264, "-g", "60", "-c:a:0", "aac", "-c:a:1", "ac3",
+                   "-metadata:s:a:0", "language=eng", "-metadata:s:a:1", "language=deu", *MP4],
     "sound.mp3": [*tone(16, 440), "-c:a", "libmp3lame", "-b:a", "128k", "-f", "mp3"],
     "vp8.webm": [*picture(30, "426x240"), *tone(30, 440), "-c:v", "libvpx", "-deadline", "realtime", "-cpu-used", "8", "-b:v", "600k", "-g", "120",
                  "-c:a", "libvorbis", "-f", "webm"],
@@ -190,6 +197,33 @@ class Sounds(Playing):
                 report = player.report()
                 self.assertEqual((report["fatal"], report["error"]), ([], None))
                 self.assertLess(report["stall_s"], STALL_S * support.SLOW)
+
+    def test_sound_that_browsers_lack(self):
+        """AC-3 beside AAC, before it, or alone: Chromium has no AC-3, and plays them all."""
+        for name in ("aac-ac3.mp4", "ac3-aac.mp4", "ac3.mp4"):
+            asset = self.ready(name)
+            self.obeys(asset)
+            master = fetch(asset["playback"]["hls"]).decode()
+            self.assertRegex(master, r'CODECS="avc1\.[0-9a-f]{6},mp4a\.40\.2",[^\n]*AUDIO="audio"')
+            self.assertRegex(master, r'CODECS="avc1\.[0-9a-f]{6},ac-3",[^\n]*AUDIO="audio-ac-3"')
+            self.assertNotIn("ac-3", fetch(asset["playback"]["hls_ts"]).decode())
+            for kind, form in WAYS:
+                with self.subTest(clip=name, player=kind, form=form), Player(self.browser, kind, asset["playback"][form]) as player:
+                    self.assertEqual([[one["width"], one["height"]] for one in player.levels()], [[256, 144], [426, 240], [640, 360]])
+                    player.tell("play")
+                    self.assertAlmostEqual(player.tell("pitch"), 440, delta=25)
+                    self.assertEqual(player.report()["fatal"], [])
+
+    def test_language_that_browsers_lack(self):
+        asset = self.ready("ac3-de.mp4", names=["audio-stereo"])
+        self.obeys(asset)
+        for kind, form in [way for way in WAYS if way[1] == "hls"]:
+            with self.subTest(player=kind), Player(self.browser, kind, asset["playback"][form]) as player:
+                self.assertEqual([s["language"] for s in player.offers["sounds"]], ["en", "de"])
+                player.tell("play")
+                for sound, hertz in ((0, 440), (1, 880), (0, 440)):
+                    player.tell("listen", sound=sound, hertz=hertz)
+                self.assertEqual(player.report()["fatal"], [])
 
     def test_sound_alone(self):
         asset = self.ready("sound.mp3")

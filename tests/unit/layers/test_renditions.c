@@ -86,6 +86,7 @@ struct sound {
     enum sg_codec codec;
     uint16_t channels;
     bool copyable, is_default;
+    const char *language;
 };
 
 struct source {
@@ -124,6 +125,8 @@ static void make_index(const struct source *s, struct sg_media_index *index,
                                                     .channels = a->channels,
                                                     .timescale = 48000,
                                                     .duration = 480000};
+        snprintf(tracks[index->n_tracks].language, sizeof tracks->language, "%s",
+                 a->language != NULL ? a->language : "und");
         index->n_tracks++;
     }
 }
@@ -177,7 +180,7 @@ static void expect_plan(const char *automatic, const struct source *s, const cha
 #define NEEDED "transcode.automatic=needed"
 #define STEREO                                                                                     \
     {                                                                                              \
-        SG_CODEC_AAC, 2, true, true                                                                \
+        SG_CODEC_AAC, 2, true, true, NULL                                                          \
     }
 #define H264(w, h, rate) .width = w, .height = h, .codec = SG_CODEC_H264, .bitrate = rate
 
@@ -276,11 +279,68 @@ static void test_encode(void **state)
     expect_plan(ALL, &wav, "transcode-first live: audio(#0 mono)");
     struct source crowd = {.n_sounds = 12};
     for (unsigned i = 0; i < 12; i++)
-        crowd.sounds[i] = (struct sound){SG_CODEC_OTHER, 2, false, i == 0};
+        crowd.sounds[i] = (struct sound){SG_CODEC_OTHER, 2, false, i == 0, NULL};
     expect_plan(ALL, &crowd,
                 "transcode-first live: audio(#0 stereo) audio-2(#1 stereo) audio-3(#2 stereo) "
                 "audio-4(#3 stereo) audio-5(#4 stereo) audio-6(#5 stereo) audio-7(#6 stereo) "
                 "audio-8(#7 stereo)");
+}
+
+/* What is not heard in the codec that players choose is made so, whatever is made besides. */
+static void test_sounds(void **state)
+{
+    (void)state;
+    struct source s = {
+        .packaged = true,
+        .copyable = true,
+        H264(320, 180, 400000),
+        .n_sounds = 2,
+        .sounds = {{SG_CODEC_AAC, 2, true, true, "en"}, {SG_CODEC_AC3, 6, false, false, "en"}}};
+    expect_plan(ALL, &s, ""); /* the usual pair */
+    expect_plan(NEEDED, &s, "");
+    s.sounds[1].language = "de";
+    expect_plan(NEEDED, &s, "transcode: audio-stereo(#2 stereo)");
+    expect_plan(ALL, &s, "transcode: audio-stereo(#2 stereo)");
+    s.sounds[0].channels = 6;
+    expect_plan(ALL, &s, "transcode: audio-stereo(#1 stereo) audio-stereo-2(#2 stereo)");
+    /* Of one language two of each... or fewer. */
+    s = (struct source){.packaged = true,
+                        .n_sounds = 4,
+                        .sounds = {{SG_CODEC_AC3, 6, false, false, "en"},
+                                   {SG_CODEC_EAC3, 1, false, false, "en"},
+                                   {SG_CODEC_AC3, 1, false, false, "en"},
+                                   {SG_CODEC_AAC, 2, true, true, "en"}}};
+    expect_plan(NEEDED, &s, "transcode: audio-stereo(#2 mono)");
+    /* Once there is some AAC, all is to be heard in it. */
+    s = (struct source){
+        .packaged = true,
+        .n_sounds = 2,
+        .sounds = {{SG_CODEC_OPUS, 6, true, true, "en"}, {SG_CODEC_OPUS, 2, true, false, "de"}}};
+    expect_plan(NEEDED, &s, "");
+    expect_plan(ALL, &s, "transcode: audio-stereo(#0 stereo) audio-stereo-2(#1 stereo)");
+    s.packaged = false;
+    s.width = 640;
+    s.height = 360;
+    s.codec = SG_CODEC_OTHER;
+    expect_plan(NEEDED, &s,
+                "transcode-first live: 360p(640x360 800k) audio(#1 copy) audio-2(#2 copy) "
+                "audio-stereo(#1 stereo) audio-stereo-2(#2 stereo)");
+    s.copyable = true;
+    s.sounds[0] = (struct sound){SG_CODEC_AC3, 6, false, true, "en"};
+    expect_plan(NEEDED, &s, "remux: original | transcode: audio-stereo(#2 stereo)");
+    s.sounds[1] = (struct sound){SG_CODEC_AAC, 2, true, false, "de"};
+    expect_plan(NEEDED, &s, "remux: original");
+    struct source crowd = {.width = 640, .height = 360, .n_sounds = 12};
+    for (unsigned i = 0; i < 12; i++)
+        crowd.sounds[i] = (struct sound){SG_CODEC_OPUS, 2, true, i == 0, "en"};
+    struct sg_media_index index;
+    struct sg_track tracks[16] = {{0}};
+    struct sg_rendition_plan plan;
+    struct sg_config *c = support_config(NULL);
+    make_index(&crowd, &index, tracks);
+    sg_renditions_plan(c, &index, &plan);
+    assert_in_range(plan.jobs[0].n, 10, 16); /* as many as a process makes at once */
+    sg_config_unref(c);
 }
 
 static void test_one_rung(void **state)
@@ -394,9 +454,10 @@ static void test_begin(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_parse),    cmocka_unit_test(test_playable),
-        cmocka_unit_test(test_remux),    cmocka_unit_test(test_encode),
-        cmocka_unit_test(test_one_rung), cmocka_unit_test(test_begin),
+        cmocka_unit_test(test_parse),  cmocka_unit_test(test_playable),
+        cmocka_unit_test(test_remux),  cmocka_unit_test(test_encode),
+        cmocka_unit_test(test_sounds), cmocka_unit_test(test_one_rung),
+        cmocka_unit_test(test_begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
