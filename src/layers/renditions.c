@@ -155,12 +155,13 @@ static void add_rung(struct sg_rendition_plan *p, const struct sg_media_index *s
     add(p, &r);
 }
 
-/* A rung as high as the source is worth having when players may not know the source's codec, or
- * when it spares a good part of its bits. */
+/* A rung as high as the source is worth having when players may not know the source's codec or what
+ * it is used for (10 bits, 4:2:2, and fields, which the rung has not), or when it spares a good
+ * part of its bits. */
 static bool helps(const struct sg_track *t, const struct sg_rung *rung)
 {
     double seconds = (double)t->duration / t->timescale;
-    return t->codec != SG_CODEC_H264 ||
+    return t->codec != SG_CODEC_H264 || !t->copyable ||
            (seconds > 0 && (double)t->bytes * 8 / seconds > 1.5 * rung->bitrate);
 }
 
@@ -266,21 +267,36 @@ static void add_stereo(struct sg_rendition_plan *p, const struct sg_media_index 
     }
 }
 
-/* Players can have the source: the ladder beside it, and stereo where its sound is more. */
-static void plan_playable(struct sg_rendition_plan *p, const struct sg_media_index *source,
-                          const struct sg_ladder *ladder)
+/* all: every rung that helps. Else one, the highest, and only of pictures that no remux would make
+ * fit for all players. */
+static void add_beside(struct sg_rendition_plan *p, const struct sg_media_index *source,
+                       const struct sg_ladder *ladder, bool all)
 {
     const struct sg_track *video = sg_media_index_video(source);
-    const struct sg_track *audio = sg_media_index_audio(source);
     size_t first = p->n;
-    for (unsigned i = 0; video != NULL && i < ladder->n; i++) {
+    if (video == NULL || ladder->n == 0 || (video->copyable && !all))
+        return;
+    for (unsigned i = 0; i < ladder->n && (all || p->n == first); i++) {
         const struct sg_rung *rung = &ladder->rungs[i];
         uint32_t shorter = shorter_side(video);
         if (rung->height < shorter || (rung->height == shorter && helps(video, rung)))
             add_rung(p, source, rung);
     }
+    if (p->n == first && !video->copyable) {
+        struct sg_rung low = smallest(video, &ladder->rungs[ladder->n - 1]);
+        add_rung(p, source, &low);
+    }
+}
+
+/* Players can have the source: the ladder beside it, and stereo where its sound is more. */
+static void plan_playable(struct sg_rendition_plan *p, const struct sg_media_index *source,
+                          const struct sg_ladder *ladder, bool all)
+{
+    const struct sg_track *audio = sg_media_index_audio(source);
+    size_t first = p->n;
+    add_beside(p, source, ladder, all);
     add_stereo(p, source,
-               ladder->n > 0 && audio != NULL &&
+               all && audio != NULL &&
                    (audio->channels > 2 ||
                     (audio->codec != SG_CODEC_AAC && audio->codec != SG_CODEC_OPUS)));
     add_job(p, first, &(struct sg_planned_job){.type = "transcode", .priority = LATER_PRIORITY});
@@ -347,7 +363,7 @@ void sg_renditions_plan(const struct sg_config *config, const struct sg_media_in
     sg_ladder_of(config, &ladder);
     memset(out, 0, sizeof *out);
     if (sg_media_index_packaged(source)) {
-        plan_playable(out, source, all ? &ladder : &none);
+        plan_playable(out, source, &ladder, all);
     } else if (remux_is_enough(source)) {
         plan_remux(out, source, all ? &ladder : &none);
     } else {

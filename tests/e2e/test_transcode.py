@@ -226,7 +226,7 @@ def rungs_of(clip):
     if not shorter:
         return {}
     made_of = {name: height for name, height in transcode_corpus.LADDER.items()
-               if height < shorter or (height == shorter and clip.way == "encode")}
+               if height < shorter or (height == shorter and (clip.way == "encode" or clip.odd))}
     if not made_of and clip.way == "encode":
         made_of = {f"{shorter}p": shorter}
     return {name: tuple(even(side * height / shorter) for side in clip.size) for name, height in made_of.items()}

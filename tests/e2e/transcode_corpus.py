@@ -62,6 +62,7 @@ class Clip:
     tones: bool = False          # SURROUND
     brief: bool = False          # also where every instruction is checked
     interlaced: bool = False
+    odd: bool = False            # packaged, though not every player shows it well: has a rung as high as it is
 
 
 def words(text):
@@ -100,6 +101,13 @@ def clips():
     yield Clip("ts-h264-mp3", one(moving(), f"{X264} -g 50 {mp3}"), "ts", way="remux")
     # what plays as it is, and gets the ladder beside it
     yield Clip("mp4-h264-aac", one(moving(), f"{X264} -g 50 -bf 2 {aac}"), "mp4", way="packaged")
+    # (of a rate that is no reason for a rung)
+    slow = "-b:v 600k -maxrate 700k -bufsize 350k"
+    yield Clip("mp4-h264-422", one(moving("426x240"), f"-c:v libx264 -preset veryfast -threads 1 -g 50 -pix_fmt yuv422p10le {slow} {aac}"), "mp4",
+               way="packaged", size=(426, 240), odd=True, look="format=yuv420p")
+    yield Clip("mp4-h264-fields", one(moving("480x240", rate=50), "-vf scroll=h=0.01,tinterlace=interleave_top,setfield=tff -c:v libx264 -preset veryfast "
+                                      f"-threads 1 -pix_fmt yuv420p {slow} -flags +ildct+ilme -x264-params interlaced=1:tff=1 {aac}"), "mp4", way="packaged",
+               size=(480, 240), odd=True, interlaced=True, ssim=0.94, look="bwdif=0")
     # turned, stretched, odd
     for degrees in (90, 180, 270):
         yield Clip(f"turned-{degrees}", [moving() + words("-c:v prores_ks -profile:v 0 -c:a pcm_s16le -f mov {tmp}"),

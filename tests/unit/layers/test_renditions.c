@@ -203,6 +203,18 @@ static void test_playable(void **state)
     expect_plan(ALL, &hevc,
                 "transcode: 1080p(1920x1080 5000k) 720p(1280x720 2800k) 480p(852x480 1400k) "
                 "360p(640x360 800k)");
+    /* ... or only some know what it is used for: 10 bits, 4:2:2, fields. Then one is needed. */
+    struct source ten = hd;
+    ten.copyable = false;
+    expect_plan(ALL, &ten,
+                "transcode: 1080p(1920x1080 5000k) 720p(1280x720 2800k) 480p(852x480 1400k) "
+                "360p(640x360 800k)");
+    expect_plan(NEEDED, &ten, "transcode: 1080p(1920x1080 5000k)");
+    ten.height = 1000;
+    expect_plan(NEEDED, &ten, "transcode: 720p(1382x720 2800k)");
+    const struct source small = {.packaged = true, H264(320, 240, 400000), 1, {STEREO}};
+    expect_plan(ALL, &small, "transcode: 240p(320x240 355k)");
+    expect_plan(NEEDED, &small, "transcode: 240p(320x240 355k)");
     /* No rung has more bits than the source has for it. */
     const struct source thin = {
         .packaged = true, .copyable = true, H264(1280, 720, 600000), 1, {STEREO}};
