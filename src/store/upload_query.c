@@ -137,6 +137,21 @@ enum sg_error sg_upload_each_open(struct sg_db_conn *c,
     return sg_stmt_close(&st);
 }
 
+/* The id that a statement asks for, which is closed. NOT_FOUND: there is none. */
+static enum sg_error close_one_id(struct sg_stmt *st, char out[SG_ULID_SIZE])
+{
+    char id[SG_ULID_SIZE] = "";
+    bool found = sg_stmt_row(st);
+    if (found)
+        sg_upload_copy_id(st, 0, id);
+    enum sg_error err = sg_stmt_close(st);
+    if (!err && !found)
+        err = SG_ERR_NOT_FOUND;
+    if (!err)
+        memcpy(out, id, sizeof(id));
+    return err;
+}
+
 /* One whose upload is in state processing and that is so itself. NOT_FOUND: none is left. */
 static enum sg_error next_half_made(struct sg_db_conn *c, char out[SG_ULID_SIZE])
 {
@@ -145,16 +160,7 @@ static enum sg_error next_half_made(struct sg_db_conn *c, char out[SG_ULID_SIZE]
                  "SELECT a.id FROM uploads u JOIN assets a ON a.id = u.id"
                  " WHERE u.state = 1 AND u." OPEN " AND a.status = ?1 LIMIT 1");
     sg_stmt_bind_u64(&st, SG_ASSET_PROCESSING);
-    char id[SG_ULID_SIZE] = "";
-    bool found = sg_stmt_row(&st);
-    if (found)
-        sg_upload_copy_id(&st, 0, id);
-    enum sg_error err = sg_stmt_close(&st);
-    if (!err && !found)
-        err = SG_ERR_NOT_FOUND;
-    if (!err)
-        memcpy(out, id, sizeof(id));
-    return err;
+    return close_one_id(&st, out);
 }
 
 static enum sg_error delete_unwanted(struct sg_db_conn *c)
@@ -229,14 +235,5 @@ enum sg_error sg_upload_find_final(struct sg_db_conn *c, const char *owner, cons
     sg_stmt_bind_u64(&st, SG_UPLOAD_TUS_FINAL);
     sg_stmt_bind_u64(&st, SG_UPLOAD_DONE);
     sg_stmt_bind_text(&st, parts);
-    char id[SG_ULID_SIZE] = "";
-    bool found = sg_stmt_row(&st);
-    if (found)
-        sg_upload_copy_id(&st, 0, id);
-    enum sg_error err = sg_stmt_close(&st);
-    if (!err && !found)
-        err = SG_ERR_NOT_FOUND;
-    if (!err)
-        memcpy(out, id, sizeof(id));
-    return err;
+    return close_one_id(&st, out);
 }
