@@ -250,7 +250,7 @@ static void add_stereo(struct sg_rendition_plan *p, const struct sg_media_index 
                        bool wanted)
 {
     const struct sg_track *chosen = sg_media_index_audio(source);
-    bool any = wanted;
+    bool any = wanted || (chosen != NULL && !sg_codec_in_browsers(offered_as(source, chosen)));
     unsigned n = 0;
     for (uint32_t i = 0; i < source->n_tracks && chosen != NULL; i++)
         any |= source->tracks[i].kind == SG_TRACK_AUDIO &&

@@ -315,6 +315,13 @@ static void test_sounds(void **state)
     expect_plan(ALL, &s, "transcode: audio-stereo(#2 stereo)");
     s.sounds[0].channels = 6;
     expect_plan(ALL, &s, "transcode: audio-stereo(#1 stereo) audio-stereo-2(#2 stereo)");
+    /* An index that was made before such films were described, taken over with equal content. */
+    const struct source old = {.packaged = true,
+                               .copyable = true,
+                               H264(320, 180, 400000),
+                               .n_sounds = 1,
+                               .sounds = {{SG_CODEC_AC3, 6, false, true, "en"}}};
+    expect_plan(NEEDED, &old, "transcode: audio-stereo(#1 stereo)");
     /* Of one language two of each... or fewer. */
     s = (struct source){.packaged = true,
                         .n_sounds = 4,
