@@ -34,10 +34,6 @@ if(TARGET streamgate)
         if(SG_SANITIZE AND name STREQUAL "players")
             continue()
         endif()
-        # One client after the other, over threads that "renditions", "streaming" and others make meet.
-        if(SG_SANITIZE STREQUAL "thread" AND name MATCHES "^(transcode|iframes|cdn)$")
-            continue()
-        endif()
         add_test(NAME e2e.${name} COMMAND ${Python3_EXECUTABLE} -B ${source})
         math(EXPR timeout "180 * ${slow} + 240")
         if(name STREQUAL "media" OR name STREQUAL "transcode" OR name STREQUAL "browser" OR name STREQUAL "players") # dozens of films, each decoded many times

@@ -290,8 +290,8 @@ static void tune_malloc(void)
 }
 
 #ifdef __SANITIZE_THREAD__
-/* FFmpeg's libraries and x264 are built without TSan, so it does not see how their threads and
- * counts of references keep apart what they free and copy. Not in a file: this process has no
+/* FFmpeg's libraries, x264 and zimg are built without TSan, so it does not see how their threads
+ * and counts of references keep apart what they free and copy. Not in a file: this process has no
  * environment and opens nothing, so it cannot name functions either; ours are looked at as ever. */
 const char *__tsan_default_suppressions(void);
 const char *__tsan_default_suppressions(void)
@@ -302,7 +302,8 @@ const char *__tsan_default_suppressions(void)
            "called_from_lib:libavfilter.so\n"
            "called_from_lib:libswscale.so\n"
            "called_from_lib:libswresample.so\n"
-           "called_from_lib:libx264.so\n";
+           "called_from_lib:libx264.so\n"
+           "called_from_lib:libzimg.so\n";
 }
 #endif
 

@@ -2,7 +2,7 @@
 
 Each is uploaded, its jobs are waited for, and all that is offered is decoded by ffmpeg: every segment by itself and
 without a warning, every picture at its time, the sound where it belongs, the right way up, in the right
-colours. Where instructions are checked (SG_SLOW), those marked brief.
+colours.
 """
 import array
 import concurrent.futures
@@ -16,7 +16,7 @@ import zlib
 
 import support
 import transcode_corpus
-from support import SLOW, ffmpeg, made, path_of
+from support import ffmpeg, made, path_of
 
 OFFSET_S = 10.0          # of every timeline against the source's
 GRID_S = 2.0             # of key frames, and a segment's length
@@ -543,7 +543,7 @@ class Transcode(support.DaemonCase):
 
     def test_corpus(self):
         only = os.environ.get("SG_ONLY")
-        clips = [clip for clip in transcode_corpus.CLIPS.values() if (only and re.search(only, clip.name)) or (not only and (SLOW == 1 or clip.brief))]
+        clips = [clip for clip in transcode_corpus.CLIPS.values() if not only or re.search(only, clip.name)]
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             wrong = [clip.name for clip, found in zip(clips, pool.map(self.one, clips)) if found]
         self.assertFalse(wrong, "see the lines marked FAIL")

@@ -60,7 +60,6 @@ class Clip:
     colours: dict = field(default_factory=dict)   # patch -> RGB that must come out
     tolerance: int = 12          # of them
     tones: bool = False          # SURROUND
-    brief: bool = False          # also where every instruction is checked
     interlaced: bool = False
     odd: bool = False            # packaged, though not every player shows it well: has a rung as high as it is
 
@@ -76,26 +75,25 @@ def one(source, arguments):
 def clips():
     # AVI numbers packets and knows no other time: where pictures are reordered, ffmpeg gives the first that of the second packet.
     aac, mp3 = "-c:a aac -b:a 96k", "-c:a libmp3lame -b:a 96k"
-    yield Clip("avi-mpeg4-mp3", one(moving(), f"-c:v mpeg4 -q:v 3 -bf 2 {mp3}"), "avi", early=0.04, brief=True)
+    yield Clip("avi-mpeg4-mp3", one(moving(), f"-c:v mpeg4 -q:v 3 -bf 2 {mp3}"), "avi", early=0.04)
     yield Clip("avi-mpeg4-plain", one(moving(), f"-c:v mpeg4 -q:v 3 -bf 0 -c:a pcm_s16le"), "avi")
     yield Clip("webm-vp8-vorbis", one(moving(), "-c:v libvpx -deadline realtime -cpu-used 8 -b:v 2M -c:a libvorbis"), "webm")
-    yield Clip("webm-vp9-opus", one(moving(), "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -b:v 2M -c:a libopus"), "webm", groups=("audio", "audio-opus"),
-               brief=True)
+    yield Clip("webm-vp9-opus", one(moving(), "-c:v libvpx-vp9 -deadline realtime -cpu-used 8 -b:v 2M -c:a libopus"), "webm", groups=("audio", "audio-opus"))
     yield Clip("ts-mpeg2-mp2", one(moving(), "-c:v mpeg2video -q:v 3 -bf 2 -c:a mp2"), "ts")
     yield Clip("mpg-mpeg2-mp2", one(moving(), "-c:v mpeg2video -q:v 3 -bf 2 -c:a mp2 -f vob"), "mpg")
     yield Clip("ts-mpeg2-mp3", one(moving(), f"-c:v mpeg2video -q:v 3 {mp3}"), "ts")
-    yield Clip("mov-prores-pcm", one(moving(), "-c:v prores_ks -profile:v 0 -c:a pcm_s16le"), "mov", brief=True)
+    yield Clip("mov-prores-pcm", one(moving(), "-c:v prores_ks -profile:v 0 -c:a pcm_s16le"), "mov")
     yield Clip("ogg-theora-vorbis", one(moving(), "-c:v libtheora -q:v 8 -c:a libvorbis"), "ogv")
     yield Clip("avi-mjpeg-pcm", one(moving(), "-c:v mjpeg -q:v 3 -pix_fmt yuvj420p -c:a pcm_s16le"), "avi", look="scale=in_range=pc:out_range=tv,format=yuv420p")
     yield Clip("flv-flv1-mp3", one(moving(hertz=44100), f"-c:v flv1 -q:v 3 {mp3}"), "flv")
     yield Clip("mkv-mpeg4-flac", one(moving(), "-c:v mpeg4 -q:v 3 -c:a flac"), "mkv")
     yield Clip("mkv-h264-10bit", one(moving(), f"-c:v libx264 -preset ultrafast -threads 1 -pix_fmt yuv422p10le {aac}"), "mkv", look="format=yuv420p")
     # what needs another container only
-    yield Clip("ts-h264-aac", one(moving(), f"{X264} -g 50 -bf 2 {aac}"), "ts", way="remux", brief=True)
+    yield Clip("ts-h264-aac", one(moving(), f"{X264} -g 50 -bf 2 {aac}"), "ts", way="remux")
     yield Clip("mkv-h264-aac", one(moving(), f"{X264} -g 50 -bf 2 {aac}"), "mkv", way="remux")
     yield Clip("flv-h264-aac", one(moving(), f"{X264} -g 50 -bf 2 {aac}"), "flv", way="remux")
     yield Clip("mkv-h264-ac3", one(moving(), f"{X264} -g 50 -bf 2 -c:a ac3"), "mkv", way="remux")
-    yield Clip("mp4-h264-ac3", one(moving(), f"{X264} -g 50 -bf 2 -c:a ac3"), "mp4", way="remux", groups=("audio", "audio-ac-3"), brief=True)
+    yield Clip("mp4-h264-ac3", one(moving(), f"{X264} -g 50 -bf 2 -c:a ac3"), "mp4", way="remux", groups=("audio", "audio-ac-3"))
     yield Clip("mov-h264-eac3", one(moving(), f"{X264} -g 50 -bf 2 -c:a eac3"), "mov", way="remux", groups=("audio", "audio-ec-3"))
     yield Clip("mp4-h264-422-ac3", one(moving(), "-c:v libx264 -preset ultrafast -threads 1 -pix_fmt yuv422p10le -c:a ac3"), "mp4", look="format=yuv420p")
     yield Clip("ts-h264-mp3", one(moving(), f"{X264} -g 50 {mp3}"), "ts", way="remux")
@@ -112,7 +110,7 @@ def clips():
     for degrees in (90, 180, 270):
         yield Clip(f"turned-{degrees}", [moving() + words("-c:v prores_ks -profile:v 0 -c:a pcm_s16le -f mov {tmp}"),
                                          words(f"-i {{tmp}} -c copy -metadata:s:v rotate={degrees} {{out}}")], "mov",
-                   size=(270, 480) if degrees % 180 else (480, 270), brief=degrees == 90)
+                   size=(270, 480) if degrees % 180 else (480, 270))
     yield Clip("mp4-turned-90", [moving() + words(f"{X264} -g 50 {aac} -f mp4 {{tmp}}"), words("-i {tmp} -c copy -metadata:s:v rotate=90 {out}")], "mp4",
                way="packaged", size=(270, 480))
     yield Clip("sar-wide", one(moving("360x288"), f"-vf setsar=16/11 -c:v mpeg2video -q:v 3 -aspect 16:9 -c:a mp2"), "ts", size=(512, 288))
@@ -124,17 +122,17 @@ def clips():
                audio=())
     # times
     yield Clip("vfr", one(moving(rate=50), "-vf select='not(mod(n\\,7))+gt(mod(n\\,5)\\,2)' -fps_mode vfr -c:v libvpx -deadline realtime -cpu-used 8 -b:v 2M "
-                                           "-c:a libvorbis"), "webm", rate=0, brief=True)
+                                           "-c:a libvorbis"), "webm", rate=0)
     yield Clip("fps-1", one(moving(rate=1, seconds=9), f"-c:v mpeg4 -q:v 3 {mp3}"), "avi", rate=1, ssim=0.8)
     yield Clip("fps-120", one(moving(rate=120, seconds=3), f"-c:v mpeg4 -q:v 3 {mp3}"), "avi", rate=120)
     yield Clip("fps-ntsc", one(moving(rate="30000/1001"), "-c:v mpeg2video -q:v 3 -c:a ac3"), "ts", rate=30000 / 1001)
     yield Clip("fps-film", one(moving(rate="24000/1001"), "-c:v libvpx -deadline realtime -cpu-used 8 -b:v 2M -c:a libvorbis"), "webm", rate=24000 / 1001)
     # pictures so far apart that reordered ones are decoded long before time 0
     vp8 = "-c:v libvpx -deadline realtime -cpu-used 8 -b:v 2M"
-    yield Clip("start-gap", one(moving(seconds=4, sound=False), f"-vf setpts='if(eq(N\\,0)\\,0\\,PTS+15/TB)' -fps_mode vfr {vp8}"), "webm", rate=0, audio=(), brief=True)
+    yield Clip("start-gap", one(moving(seconds=4, sound=False), f"-vf setpts='if(eq(N\\,0)\\,0\\,PTS+15/TB)' -fps_mode vfr {vp8}"), "webm", rate=0, audio=())
     yield Clip("slides-vp8", one(moving(rate="1/20", seconds=240, sound=False), vp8), "webm", rate=1 / 20, audio=(), ssim=0.8)
     yield Clip("slides-avi", one(moving(rate="1/30", seconds=240, sound=False), "-c:v mpeg4 -q:v 3"), "avi", rate=1 / 30, audio=())
-    yield Clip("slides-mkv", one(moving(rate="1/15", seconds=180, sound=False), f"{X264} -g 4 -bf 2 -b_strategy 0"), "mkv", way="remux", rate=1 / 15, audio=(), brief=True)
+    yield Clip("slides-mkv", one(moving(rate="1/15", seconds=180, sound=False), f"{X264} -g 4 -bf 2 -b_strategy 0"), "mkv", way="remux", rate=1 / 15, audio=())
     yield Clip("slides-mp4", one(moving(rate="1/15", seconds=180, sound=False), f"{X264} -g 4 -bf 0"), "mp4", way="packaged", rate=1 / 15, audio=())
     yield Clip("one-picture", one(moving(sound=False), "-frames:v 1 -c:v mpeg4 -q:v 3"), "avi", audio=())
     yield Clip("late-sound", [moving() + words("-c:v mpeg2video -q:v 3 -c:a mp2 {tmp}"),
@@ -145,8 +143,7 @@ def clips():
                              words("-itsoffset 3 -i {tmp} -c copy {out}")], "mkv")
     # fields: 50 pictures a second woven into 25 of two fields each
     weave = "-vf {} -c:v mpeg2video -q:v 2 -flags +ildct+ilme -c:a mp2"
-    yield Clip("fields-top", one(moving("480x288", rate=50), weave.format("scroll=h=0.01,tinterlace=interleave_top,setfield=tff") + " -top 1"), "ts", size=(480, 288), interlaced=True, ssim=0.94, look="bwdif=0",
-               brief=True)
+    yield Clip("fields-top", one(moving("480x288", rate=50), weave.format("scroll=h=0.01,tinterlace=interleave_top,setfield=tff") + " -top 1"), "ts", size=(480, 288), interlaced=True, ssim=0.94, look="bwdif=0")
     yield Clip("fields-bottom", one(moving("480x288", rate=50), weave.format("scroll=h=0.01,tinterlace=interleave_bottom,setfield=bff") + " -top 0"), "ts", size=(480, 288), interlaced=True, ssim=0.94,
                look="bwdif=0")
     yield Clip("fields-mbaff", one(moving("480x288", rate=50), "-vf scroll=h=0.01,tinterlace=interleave_top,setfield=tff -c:v libx264 -preset veryfast -threads 1 -pix_fmt yuv420p "
@@ -164,14 +161,13 @@ def clips():
     # nothing but sound
     for name, codec, ext, way in (("mp3", "libmp3lame -b:a 128k", "mp3", "encode"), ("flac", "flac", "flac", "encode"), ("wav", "pcm_s16le", "wav", "encode"),
                                   ("vorbis", "libvorbis", "ogg", "encode"), ("opus", "libopus", "opus", "remux"), ("adts", "aac -b:a 96k", "aac", "remux")):
-        yield Clip(f"sound-{name}", one(["-f", "lavfi", "-i", SOUND.format(hertz=48000, seconds=SECONDS)], f"-c:a {codec}"), ext, way=way, size=(0, 0),
-                   brief=name in ("mp3", "adts"))
+        yield Clip(f"sound-{name}", one(["-f", "lavfi", "-i", SOUND.format(hertz=48000, seconds=SECONDS)], f"-c:a {codec}"), ext, way=way, size=(0, 0))
     # colours
     for name, matrix, transfer, codec, ext in (
             ("601", "smpte170m", None, "mpeg2video -q:v 2", "ts"), ("601-pal", "bt470bg", "gamma28", "mpeg2video -q:v 2", "ts"),
             ("709", "bt709", None, "mpeg2video -q:v 2", "ts"), ("709-vp9", "bt709", None, "libvpx-vp9 -cpu-used 8 -b:v 1M", "webm")):
         yield Clip(f"colours-{name}", one(patches(), " ".join(tagged(matrix, transfer)) + f" -c:v {codec}"), ext, size=(320, 240), audio=(), ssim=0,
-                   colours=PATCHES, brief=name == "709")
+                   colours=PATCHES)
     yield Clip("colours-full", one(patches(), "-vf zscale=m=470bg:r=full,format=yuvj420p -c:v mjpeg -q:v 2"), "avi", size=(320, 240), audio=(), ssim=0, colours=PATCHES)
     yield Clip("colours-rgb", one(patches(), "-c:v png -pix_fmt rgb24"), "mov", size=(320, 240), audio=(), ssim=0, colours=PATCHES)
     yield Clip("colours-untagged-hd", one(patches("1280x960"), "-vf zscale=m=709:r=limited,format=yuv420p -c:v mpeg4 -q:v 2"), "avi", size=(1280, 960), audio=(),
@@ -190,7 +186,7 @@ def clips():
     # see-through: as it looks on black
     half = ["-f", "lavfi", "-i", "color=0xc86432@0.5:s=320x240:r=25:d=1,format=rgba"]
     seen = {(160, 120): (100, 50, 25)}
-    yield Clip("alpha-png", one(half, "-c:v png -pix_fmt rgba"), "mov", size=(320, 240), audio=(), ssim=0, colours=seen, brief=True)
+    yield Clip("alpha-png", one(half, "-c:v png -pix_fmt rgba"), "mov", size=(320, 240), audio=(), ssim=0, colours=seen)
     yield Clip("alpha-prores", one(half, "-c:v prores_ks -profile:v 4444 -pix_fmt yuva444p10le -alpha_bits 16"), "mov", size=(320, 240), audio=(), ssim=0,
                colours=seen)
     yield Clip("alpha-vp9", one(half, "-c:v libvpx-vp9 -pix_fmt yuva420p -auto-alt-ref 0 -cpu-used 8 -b:v 1M"), "webm", size=(320, 240), audio=(), ssim=0,
