@@ -2,8 +2,8 @@
 """SIGKILL while renditions are made: of the daemon, or of a process that encodes. usage: encodes.py [--trials N] [--seed S]
 
 A data directory serves EPOCH trials. Each uploads a film whose renditions are to be made and kills at a moment drawn
-log-uniformly; some of the starts that follow run no jobs, so that what a start leaves can be looked at while nothing
-moves. At the end of an epoch every job is done (one that was killed three times after it was retried), and what was made
+log-uniformly over the time they take; some of the starts that follow run no jobs, so that what a start leaves can be
+looked at while nothing moves. At the end of an epoch every job is done (one that was killed three times after it was retried), and what was made
 of a film is what an undisturbed daemon makes of it, to the byte: threads and preset are fixed. Only the names in URLs of
 what was played while it was made are others after a kill.
 """
@@ -18,10 +18,12 @@ import sqlite3
 import sys
 import time
 
-from common import BIN, SLOW, Daemon, Failures, eventually, log_uniform, remove, say, scratch, support, tidy_when_stopped
+from common import BIN, Daemon, Failures, eventually, log_uniform, remove, say, scratch, support, tidy_when_stopped
 
 EPOCH = 25
-SHORTEST, LONGEST = 0.05, 1.2  # seconds from the answer of the upload to the kill of the daemon
+# From the answer of the upload to the kill, in times what an undisturbed daemon of the same build took for that film.
+DAEMON_AFTER = 0.05, 1.2
+PROCESS_AFTER = 0.005, 0.5
 INSPECTED = 0.5                # of the starts
 PROCESS = 0.4                  # of the kills: the encoding process
 SETTINGS = {
@@ -107,10 +109,14 @@ class EncodeTrials:
         daemon = self.daemon = Daemon(os.path.join(self.folder, "undisturbed"), settings=SETTINGS)
         os.makedirs(daemon.dir)
         daemon.start()
-        ids = {path: self.upload(path) for path in self.films}
         book = Book(daemon.data)
-        self.finish(book)
-        self.expected = {path: self.outcome(book, asset) for path, asset in ids.items()}
+        self.expected, self.took = {}, {}
+        for path in self.films:
+            asset = self.upload(path)
+            began = time.monotonic()
+            self.finish(book)
+            self.took[path] = time.monotonic() - began
+            self.expected[path] = self.outcome(book, asset)
         daemon.kill()
 
     def outcome(self, book, asset):
@@ -146,17 +152,18 @@ class EncodeTrials:
     def trial(self):
         path = self.rng.choice(self.films)
         self.assets[self.upload(path)] = path
-        if self.rng.random() < PROCESS:
-            self.kill_process()
+        # A process first, so that even a short run meets one.
+        if self.rng.random() < PROCESS or not self.processes:
+            self.kill_process(log_uniform(self.rng, *PROCESS_AFTER) * self.took[path])
         else:
-            time.sleep(log_uniform(self.rng, SHORTEST, LONGEST) * SLOW)
+            time.sleep(log_uniform(self.rng, *DAEMON_AFTER) * self.took[path])
             self.kill_daemon()
 
-    def kill_process(self):
+    def kill_process(self, after):
         found = eventually(lambda: encoders(self.daemon), 10)
         if not found:
             return
-        time.sleep(log_uniform(self.rng, 0.002, 0.3) * SLOW)
+        time.sleep(after)
         victim = self.rng.choice(encoders(self.daemon) or found)
         with contextlib.suppress(ProcessLookupError):
             os.kill(victim, signal.SIGKILL)
