@@ -470,7 +470,8 @@ static void on_start(struct sg_server *s, struct MHD_Connection *mhd, void **soc
 void mhd_conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
                      enum MHD_ConnectionNotificationCode code)
 {
-    struct sg_server *s = cls;
+    struct mhd_worker *w = cls;
+    struct sg_server *s = w->server;
     struct conn *c = *socket_context;
     if (code == MHD_CONNECTION_NOTIFY_CLOSED && c) {
         mhd_idle_remove(c); /* first: its pool is freed already */
@@ -480,6 +481,7 @@ void mhd_conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_contex
         on_start(s, mhd, socket_context);
         return;
     }
+    mhd_acceptor_closed(w);
     if (!c) {
         return;
     }

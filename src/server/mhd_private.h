@@ -11,11 +11,20 @@
 
 #include "reaper.h"
 
+/* An I/O thread: a daemon of the library's with its own epoll, without a listening socket. */
+struct mhd_worker {
+    struct sg_server *server;
+    struct MHD_Daemon *daemon;
+    _Atomic unsigned open; /* connections given to it that were not told as closed */
+};
+
 struct sg_server {
     struct sg_services *svc;
     struct sg_pipeline *pipeline;
     struct sg_reaper *reaper;
-    struct MHD_Daemon *daemon;
+    struct mhd_worker *workers;
+    unsigned n_workers;
+    struct mhd_acceptor *acceptor; /* mhd_accept.c */
     int listen_fd;
     uint16_t port;
     bool check_memory; /* the library is the one whose parser guard.h describes */
@@ -87,11 +96,19 @@ enum MHD_Result mhd_conn_request(void *cls, struct MHD_Connection *mhd, const ch
                                  size_t *data_len, void **con_cls);
 void mhd_conn_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
                         enum MHD_RequestTerminationCode code);
+/* cls: the worker; of the others: the server. */
 void mhd_conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
                      enum MHD_ConnectionNotificationCode code);
 /* The library is about to answer a Content-Length it cannot read by itself (in 0.9.75 with a
  * doubled head): answers first. */
 void mhd_conn_bad_length(void);
+
+/* mhd_accept.c */
+bool mhd_acceptor_create(struct sg_server *s,
+                         unsigned most);        /* starts the thread; destroy also after false */
+void mhd_acceptor_stop(struct sg_server *s);    /* nothing is accepted any more */
+void mhd_acceptor_destroy(struct sg_server *s); /* stopped, the library's threads have ended */
+void mhd_acceptor_closed(struct mhd_worker *w); /* a connection, by the library */
 
 /* mhd_bulk.c; begin and end on the connection's thread. */
 void mhd_bulk_begin(struct conn *c); /* bytes of a body came, and more are to come */

@@ -58,7 +58,7 @@ static bool split_listen(const char *listen_on, char host[256], const char **por
     return true;
 }
 
-static enum sg_error open_listener(const char *listen_on, int *out_fd, bool *is_v6)
+static enum sg_error open_listener(const char *listen_on, int *out_fd)
 {
     char host[256];
     const char *port = NULL;
@@ -74,7 +74,6 @@ static enum sg_error open_listener(const char *listen_on, int *out_fd, bool *is_
               /* Accepted sockets inherit it. */
               setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) == 0 &&
               bind(fd, found->ai_addr, found->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0;
-    *is_v6 = found->ai_family == AF_INET6;
     freeaddrinfo(found);
     if (!ok) {
         sg_error_log("server", "cannot listen on %s: %s", listen_on, strerror(errno));
@@ -166,36 +165,57 @@ static unsigned io_threads(const struct sg_config *config)
     return (unsigned)n;
 }
 
-static enum sg_error start_daemon(struct sg_server *s, const struct sg_config *config, bool v6)
+static bool start_worker(struct mhd_worker *w, unsigned connections)
+{
+    struct sg_server *s = w->server;
+    struct MHD_OptionItem options[] = {
+        /* The acceptor keeps the limit of all of them together. */
+        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)connections, NULL},
+        {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)((s->daemon_idle_ms + 999) / 1000), NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)s->pool_bytes, NULL},
+        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)mhd_conn_completed, s},
+        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)mhd_conn_notify, w},
+        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)mhd_conn_target, s},
+        {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)leave_escaped, NULL},
+        {MHD_OPTION_END, 0, NULL},
+    };
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
+                     MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG;
+    w->daemon =
+        MHD_start_daemon(flags, 0, NULL, NULL, mhd_conn_request, s, MHD_OPTION_EXTERNAL_LOGGER,
+                         on_log, NULL, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
+    return w->daemon != NULL;
+}
+
+static void stop_workers(struct sg_server *s)
+{
+    for (unsigned i = 0; i < s->n_workers; i++) {
+        if (s->workers[i].daemon) {
+            MHD_stop_daemon(s->workers[i].daemon);
+        }
+    }
+}
+
+static enum sg_error start_workers(struct sg_server *s, const struct sg_config *config)
 {
     unsigned threads = io_threads(config);
     unsigned connections = connection_limit(config);
     if (threads > connections) {
         threads = connections;
     }
-    if (!mhd_kept_create(s, threads) || !mhd_events_create(s)) {
+    s->workers = calloc(threads, sizeof(*s->workers));
+    if (!s->workers || !mhd_kept_create(s, threads) || !mhd_events_create(s)) {
         return SG_ERR_NO_MEMORY;
     }
-    struct MHD_OptionItem options[] = {
-        {MHD_OPTION_LISTEN_SOCKET, s->listen_fd, NULL},
-        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)connections, NULL},
-        {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)((s->daemon_idle_ms + 999) / 1000), NULL},
-        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)s->pool_bytes, NULL},
-        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)mhd_conn_completed, s},
-        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)mhd_conn_notify, s},
-        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)mhd_conn_target, s},
-        {MHD_OPTION_UNESCAPE_CALLBACK, (intptr_t)leave_escaped, NULL},
-        /* A pool of one is no pool: the library refuses it. */
-        {threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)threads, NULL},
-        {MHD_OPTION_END, 0, NULL},
-    };
-    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ITC |
-                     MHD_USE_ERROR_LOG | (v6 ? MHD_USE_IPv6 : 0u);
-    s->daemon =
-        MHD_start_daemon(flags, 0, NULL, NULL, mhd_conn_request, s, MHD_OPTION_EXTERNAL_LOGGER,
-                         on_log, NULL, MHD_OPTION_ARRAY, options, MHD_OPTION_END);
-    if (!s->daemon) {
+    s->n_workers = threads;
+    bool ok = true;
+    for (unsigned i = 0; i < threads; i++) {
+        s->workers[i].server = s;
+        ok = ok && start_worker(&s->workers[i], connections);
+    }
+    if (!ok || !mhd_acceptor_create(s, connections)) {
         sg_error_log("server", "the HTTP server did not start");
+        stop_workers(s);
         return SG_ERR_UNAVAILABLE;
     }
     sg_info_log("server", "listening on %s (port %u), %u I/O threads, %u connections",
@@ -210,6 +230,8 @@ static void server_free(struct sg_server *s)
     if (s->listen_fd >= 0) {
         close(s->listen_fd);
     }
+    mhd_acceptor_destroy(s);
+    free(s->workers);
     mhd_kept_destroy(s);
     mhd_events_destroy(s);
     mhd_bulk_free();
@@ -249,14 +271,13 @@ static struct sg_server *server_new(struct sg_services *svc)
 enum sg_error sg_server_start(struct sg_services *svc, struct sg_server **out)
 {
     const struct sg_config *config = sg_services_config(svc);
-    bool v6 = false;
     struct sg_server *s = server_new(svc);
     if (!s) {
         return SG_ERR_NO_MEMORY;
     }
     signal(SIGPIPE, SIG_IGN);
     enum sg_error err =
-        open_listener(sg_config_string(config, SG_SET_server_listen), &s->listen_fd, &v6);
+        open_listener(sg_config_string(config, SG_SET_server_listen), &s->listen_fd);
     if (err == SG_OK) {
         s->port = port_of(s->listen_fd);
         err = sg_pipeline_create(svc, &s->pipeline);
@@ -265,7 +286,7 @@ enum sg_error sg_server_start(struct sg_services *svc, struct sg_server **out)
         err = sg_reaper_create(config, &s->reaper);
     }
     if (err == SG_OK) {
-        err = start_daemon(s, config, v6);
+        err = start_workers(s, config);
     }
     if (err != SG_OK) {
         server_free(s);
@@ -321,7 +342,7 @@ void sg_server_stop(struct sg_server **ss, uint64_t drain_ms)
     atomic_store_explicit(&s->stopping, true, memory_order_release);
     mhd_events_end(s);
     bool drained = wait_quiet(s, &s->early, drain_ms);
-    (void)MHD_quiesce_daemon(s->daemon); /* the listening socket is ours again; closed at the end */
+    mhd_acceptor_stop(s); /* the listening socket is closed at the end */
     if (!drained || !wait_quiet(s, &s->active, LATE_REQUESTS_MS)) {
         sg_warn_log("server", "requests still in flight after %llu ms are dropped",
                     (unsigned long long)drain_ms);
@@ -334,6 +355,6 @@ void sg_server_stop(struct sg_server **ss, uint64_t drain_ms)
                     (unsigned)atomic_load_explicit(&s->active, memory_order_relaxed));
         sg_reaper_shut_all(s->reaper);
     }
-    MHD_stop_daemon(s->daemon);
+    stop_workers(s);
     server_free(s);
 }
