@@ -34,6 +34,12 @@ static enum sg_error hear(void *arg, const void *payload, size_t len)
     return err;
 }
 
+static bool crowded(void *arg)
+{
+    const struct listener *l = arg;
+    return l->watch->crowded(l->watch->arg);
+}
+
 /* These would name the call, not the film: no process answers them honestly. */
 static enum sg_error honest(enum sg_error err)
 {
@@ -65,6 +71,8 @@ enum sg_error sg_media_transcode(const struct sg_transcode_process *process,
         .file_bytes = process->file_bytes,
         .cpu_seconds = process->cpu_seconds,
         .niceness = NICENESS,
+        .crowded = watch->crowded ? crowded : NULL,
+        .spare_cpus = process->spare_cpus,
         .timeout_ms = process->timeout_ms,
         .stall_ms = process->stall_ms,
         .stop_fd = watch->stop_fd,

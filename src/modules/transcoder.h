@@ -37,6 +37,8 @@ struct transcoding {
     struct sg_live_making *making;
     int live_tracks[SG_TRANSCODE_OUTPUTS_MAX]; /* numbers in `making`; -1: none */
     uint64_t began_ns;
+    double streamed;       /* bytes, when last looked at */
+    uint64_t streaming_ns; /* when that was last seen to grow; 0: not yet */
     char why[SG_MEDIA_MESSAGE_MAX];
 };
 
@@ -44,6 +46,7 @@ struct transcoding {
 enum sg_error transcoder_plan(struct transcoding *t) SG_NODISCARD;
 /* transcoder_watch.c: events of the process, on the job's thread. arg: struct transcoding */
 void transcoder_event(void *arg, const struct sg_transcode_event *e);
+bool transcoder_crowded(void *arg); /* somebody is watching something */
 /* transcoder_check.c: looks at what was made as at any upload, and holds it against what the
  * encoder and the source say. Fills made[i].index. UNPROCESSABLE with t->why when it does not
  * agree. */

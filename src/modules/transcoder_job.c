@@ -154,9 +154,15 @@ static enum sg_error encode(struct transcoding *t)
         .file_bytes = free_bytes - keep,
         .timeout_ms = sg_config_uint(cfg, SG_SET_transcode_timeout),
         .stall_ms = sg_config_uint(cfg, SG_SET_transcode_stall),
+        .spare_cpus = (unsigned)sg_config_uint(cfg, SG_SET_transcode_spare_cpus),
     };
     const struct sg_transcode_watch watch = {
-        .stop_fd = sg_job_run_stop_fd(t->run), .event = transcoder_event, .arg = t};
+        .stop_fd = sg_job_run_stop_fd(t->run),
+        .event = transcoder_event,
+        /* Who watches what is being made waits for the encoder more than for the server. */
+        .crowded = t->live ? NULL : transcoder_crowded,
+        .arg = t};
+    t->streamed = sg_metric_read(SG_METRIC_STREAM_BYTES, 0);
     t->began_ns = sg_clock_mono_ns();
     sg_metric_gauge_add(SG_METRIC_TRANSCODE_RUNNING, 0, 1);
     err = sg_media_transcode(&process, &t->plan, &watch, &t->result, t->why);

@@ -3,9 +3,25 @@
 #include <string.h>
 
 #include "streamgate/base/log.h"
+#include "streamgate/base/metrics.h"
 #include "streamgate/layers/live.h"
 
 #include "transcoder.h"
+
+/* Longer than between two requests of a busy server, shorter than between two of one viewer:
+ * encodes make room where requests would meet each other, not for good. */
+#define STREAMING_NS 1000000000u
+
+bool transcoder_crowded(void *arg)
+{
+    struct transcoding *t = arg;
+    double bytes = sg_metric_read(SG_METRIC_STREAM_BYTES, 0);
+    if (bytes == t->streamed)
+        return t->streaming_ns > 0 && sg_clock_mono_ns() - t->streaming_ns < STREAMING_NS;
+    t->streamed = bytes;
+    t->streaming_ns = sg_clock_mono_ns();
+    return true;
+}
 
 static void tell_progress(struct transcoding *t, const struct sg_transcode_event *e)
 {

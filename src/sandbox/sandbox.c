@@ -122,13 +122,34 @@ static enum sg_error limit_resources(const struct sg_sandbox_limits *limits)
     return err;
 }
 
+/* Where the kernel groups processes by session (sched_autogroup), niceness only counts within one,
+ * and the process has a session of its own: the group has to be nice, too. */
+static bool be_nice_as_group(unsigned niceness)
+{
+    int fd = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return errno == ENOENT; /* it does not group */
+    /* Without privileges the kernel takes one change of any group each 100 ms. */
+    const struct timespec pause = {.tv_nsec = 50000000};
+    int len = -1;
+    for (int i = 0; i < 10 && len < 0; i++) {
+        if (i > 0)
+            (void)nanosleep(&pause, NULL);
+        len = dprintf(fd, "%u", niceness);
+        if (len < 0 && errno != EAGAIN)
+            break;
+    }
+    (void)close(fd);
+    return len > 0;
+}
+
 /* A task computes for minutes: it takes what the daemon and the pool leave over of CPU and disk. A
  * kernel or a service manager that refuses costs politeness, not safety. Threads made later
  * inherit. */
 static void step_back(unsigned niceness)
 {
     const struct sched_param none = {.sched_priority = 0};
-    if (setpriority(PRIO_PROCESS, 0, (int)niceness) != 0)
+    if (setpriority(PRIO_PROCESS, 0, (int)niceness) != 0 || !be_nice_as_group(niceness))
         sg_debug_log("sandbox", "the niceness stays as it is");
     if (sched_setscheduler(0, SCHED_BATCH, &none) != 0)
         sg_debug_log("sandbox", "the scheduling policy stays as it is");

@@ -14,12 +14,14 @@
 #include "streamgate/base/log.h"
 #include "streamgate/sandbox/media_task.h"
 
+#include "cpus.h"
 #include "process.h"
 #include "proto.h"
 #include "task_proto.h"
 
 #define START_TIMEOUT_MS 10000u /* exec, libraries, sandbox */
 #define OPEN_FILES 256u         /* what is passed, and room for duplicates */
+#define LOOK_MS 50u             /* between two looks whether it is crowded */
 
 static const char *const default_argv[] = {"streamgate", "media-worker", NULL};
 
@@ -32,6 +34,9 @@ struct run {
     bool ready, answered;
     uint64_t end_ms, quiet_end_ms; /* deadlines: of the whole, of the silence */
     uint64_t events;
+    struct sg_cpus cpus;
+    uint64_t look_ms; /* at whether it is crowded, next */
+    unsigned aside;   /* looks until threads that began meanwhile have all CPUs again, too */
     uint8_t rx[SG_TASK_NOTE_SIZE_MAX];
 };
 
@@ -85,8 +90,11 @@ static enum sg_error start(struct run *r)
     /* execve takes its arguments as if it could change them. */
     enum sg_error err = sg_process_start(t->exe != NULL ? t->exe : "/proc/self/exe",
                                          (char *const *)(uintptr_t)argv, &r->process);
-    if (err == SG_OK)
+    if (err == SG_OK) {
+        if (t->crowded != NULL)
+            sg_cpus_open(&r->cpus, r->process.pid, t->spare_cpus);
         err = sg_wire_send(r->process.sock, &out, false);
+    }
     if (err == SG_OK || err == SG_ERR_NO_MEMORY || err == SG_ERR_NO_DESCRIPTORS)
         return err;
     return not_started(r);
@@ -160,6 +168,24 @@ static enum sg_error timed_out(struct run *r)
     return SG_ERR_MEDIA_TIMEOUT;
 }
 
+/* Steps aside, or back. Returns when to look again. Not before the process works: it counts the
+ * CPUs it may use when it starts its threads. */
+static uint64_t look_aside(struct run *r, uint64_t now)
+{
+    if (r->cpus.threads == NULL || r->events == 0)
+        return UINT64_MAX;
+    if (now < r->look_ms)
+        return r->look_ms;
+    bool crowded = r->task->crowded(r->task->arg);
+    if (crowded)
+        r->aside = 2;
+    if (r->aside > 0)
+        sg_cpus_set(&r->cpus, crowded);
+    if (!crowded && r->aside > 0)
+        r->aside--;
+    return r->look_ms = now + LOOK_MS;
+}
+
 /* One wait and what came of it. */
 static enum sg_error step(struct run *r)
 {
@@ -168,7 +194,9 @@ static enum sg_error step(struct run *r)
         {.fd = r->process.sock, .events = POLLIN},
     };
     uint64_t now = sg_clock_mono_ms();
+    uint64_t look_ms = look_aside(r, now);
     uint64_t due = r->end_ms < r->quiet_end_ms ? r->end_ms : r->quiet_end_ms;
+    due = look_ms < due ? look_ms : due;
     uint64_t left = due > now ? due - now : 0;
     if (poll(fds, SG_ARRAY_LEN(fds), left < INT_MAX ? (int)left : INT_MAX) < 0)
         return SG_OK; /* EINTR: look again */
@@ -189,6 +217,7 @@ static void finish(struct run *r, enum sg_error err)
     char how[SG_PROCESS_END_SIZE];
     unsigned long long events = r->events;
     sg_process_stop(&r->process, how);
+    sg_cpus_close(&r->cpus);
     for (size_t i = 0; i < r->n_opened; i++)
         (void)close(r->fds[i]);
     if (err != SG_OK)

@@ -2,10 +2,10 @@
  *
  *   pace PORT PATH CONNECTIONS RATE SECONDS
  *
- * Each connection has a thread and asks RATE times a second, whoever is late is late: a time counts
- * from when its request was due, so a stall is seen by all requests that it held up (no coordinated
- * omission). Prints the times in microseconds, one a line. Any answer but a whole 200 ends it with
- * status 1. Loopback only. */
+ * Each connection has a thread and asks RATE times a second, in turns with the others; whoever is
+ * late is late: a time counts from when its request was due, so a stall is seen by all requests
+ * that it held up (no coordinated omission). Prints the times in microseconds, one a line. Any
+ * answer but a whole 200 ends it with status 1. Loopback only. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -26,8 +26,8 @@ struct client {
     pthread_t thread;
     uint16_t port;
     const char *path;
-    unsigned rate, count;
-    uint64_t *times_us; /* count of them */
+    unsigned rate, count, place, of; /* the place'th of so many connections */
+    uint64_t *times_us;              /* count of them */
     bool failed;
 };
 
@@ -114,7 +114,8 @@ static void *client_main(void *arg)
     int n =
         snprintf(request, sizeof(request), "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", c->path);
     c->failed = !sink || fd < 0 || n < 0 || (size_t)n >= sizeof(request);
-    uint64_t due = now_ns();
+    /* Viewers do not come in step. */
+    uint64_t due = now_ns() + 1000000000u / c->rate * c->place / c->of;
     for (unsigned i = 0; i < c->count && !c->failed; i++) {
         sleep_until(due);
         c->failed = !ask(fd, request, sink, sink_size);
@@ -147,7 +148,9 @@ int main(int argc, char **argv)
         *c = (struct client){.port = (uint16_t)port,
                              .path = argv[2],
                              .rate = (unsigned)rate,
-                             .count = (unsigned)(rate * seconds)};
+                             .count = (unsigned)(rate * seconds),
+                             .place = (unsigned)i,
+                             .of = (unsigned)n};
         c->times_us = calloc(c->count, sizeof(*c->times_us));
         if (!c->times_us || pthread_create(&c->thread, NULL, client_main, c) != 0)
             return 1;

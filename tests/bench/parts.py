@@ -15,7 +15,8 @@ import time
 import encode
 import ingest
 import support
-from support import Daemon, made, path_of
+from films import bulky, film, hour, minute
+from support import Daemon, path_of
 
 WORK = os.path.join(support.CLIPS, "bench")
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -33,34 +34,6 @@ def median(values):
 
 def verdict(holds):
     return "met" if holds else "**not met**"
-
-
-# ---- films ----
-
-def film(name, bitrate, seconds):
-    """A film of `seconds`: ten seconds encoded once, then joined to themselves without encoding."""
-    def make(path):
-        piece = made(f"bench-piece-{bitrate}.mp4", lambda p: support.ffmpeg(
-            "-f", "lavfi", "-i", "testsrc2=size=1920x1080:rate=30:duration=12",
-            "-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000:duration=12", *support.VIDEO, "-g", "60",
-            "-b:v", bitrate, "-minrate", bitrate, "-maxrate", bitrate, "-bufsize", bitrate,
-            "-x264-params", "nal-hrd=cbr:force-cfr=1", *support.AUDIO, "-f", "mp4", p))
-        support.ffmpeg("-stream_loop", "-1", "-i", piece, "-c", "copy", "-t", str(seconds), "-movflags", "+faststart",
-                       "-f", "mp4", path)
-    return made(f"{name}.mp4", make)
-
-
-def hour():
-    return film("bench-hour", "2150k", 3600)
-
-
-def minute():
-    return film("bench-minute", "2150k", 60)
-
-
-def bulky():
-    """Segments of 6 s that weigh 2 MB."""
-    return film("bench-2mb", "2600k", 60)
 
 
 @contextlib.contextmanager

@@ -348,6 +348,31 @@ class Running(Case, support.DaemonCase):
         self.assertNoEncoder()
         self.assertOnlySources(asset)
 
+    @unittest.skipIf(os.cpu_count() < 2, "one CPU is never left")
+    def test_leaves_a_cpu_while_something_is_streamed(self):
+        playing, asset = self.put(clip("bframes")), self.put(clip("heavy"))
+        every = os.sched_getaffinity(self.daemon.process.pid)
+
+        def usable():
+            """What the threads of the encoder may use."""
+            found = set()
+            for pid in encoders(self.daemon):
+                for thread in os.listdir(f"/proc/{pid}/task"):
+                    with contextlib.suppress(ProcessLookupError):
+                        found.add(frozenset(os.sched_getaffinity(int(thread))))
+            return found
+
+        def streamed():
+            self.assertEqual(self.stream(playing, "original/seg-0.m4s").status, 200)
+            return usable() == {frozenset(every - {min(every)})}
+
+        told = self.begun(asset)
+        self.assertEqual(usable(), {frozenset(every)})
+        eventually(streamed, 5, "a CPU that is left")
+        eventually(lambda: usable() == {frozenset(every)}, 5, "all CPUs in use again")
+        self.assertEqual(self.admin.request("DELETE", f"{JOBS}/{told['job']}").status, 202)
+        self.assertNoEncoder()
+
     def test_asset_deleted(self):
         asset = self.put(clip("heavy"))
         told = self.begun(asset)

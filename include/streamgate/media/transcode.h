@@ -68,10 +68,11 @@ struct sg_transcode_result {
 };
 
 /* How the process may be: below everything that serves. */
-struct sg_transcode_process { const char *exe; const char *const *argv; /* as in sg_media_pool_params */ uint64_t memory_bytes, file_bytes, cpu_seconds; uint64_t timeout_ms, stall_ms; };
+struct sg_transcode_process { const char *exe; const char *const *argv; /* as in sg_media_pool_params */ uint64_t memory_bytes, file_bytes, cpu_seconds; uint64_t timeout_ms, stall_ms; unsigned spare_cpus; /* see watch.crowded */ };
 struct sg_transcode_watch {
     int stop_fd;                 /* readable: kill it at once; -1 */
     void (*event)(void *arg, const struct sg_transcode_event *e); /* on the calling thread */
+    bool (*crowded)(void *arg);  /* as in sg_media_task; NULL: never */
     void *arg;
 };
 /* Starts a process, blocks until it is through or killed; nothing of it is left then. The files are written but not synced. `why` (on error) is fit for a problem detail. Errors: as sg_media_probe; CANCELLED (stop_fd);

@@ -3,6 +3,7 @@
 #ifndef STREAMGATE_SANDBOX_MEDIA_TASK_H
 #define STREAMGATE_SANDBOX_MEDIA_TASK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -18,6 +19,10 @@ struct sg_media_task {
     const char *const *argv;
     uint64_t memory_bytes, file_bytes, cpu_seconds; /* of the process; file_bytes: of each file; 0: as the daemon */
     unsigned niceness;                       /* 0 to 19 */
+    /* NULL, or asked 20 times a second, on the calling thread: while it says so, the process leaves spare_cpus (of more than so many) to others.
+     * Niceness alone lets a kernel that schedules by ticks (EEVDF) keep others waiting for one. */
+    bool (*crowded)(void *arg);
+    unsigned spare_cpus;
     uint64_t timeout_ms;                     /* in all; > 0 */
     uint64_t stall_ms;                       /* without an event or the answer; > 0. The time an event callback takes does not count */
     int stop_fd;                             /* readable: end it at once; -1 */

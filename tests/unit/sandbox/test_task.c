@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -374,6 +375,70 @@ static void it_stands_back_and_is_bounded(void **state)
     assert_int_equal(run(&a), SG_ERR_MEDIA_WORKER);
 }
 
+static void look_at_group(uint32_t pid)
+{
+    char path[64], text[64] = "";
+    (void)snprintf(path, sizeof(path), "/proc/%u/autogroup", pid);
+    FILE *f = fopen(path, "re"); /* a kernel that does not group by sessions has none */
+    if (f != NULL) {
+        assert_non_null(fgets(text, sizeof(text), f));
+        (void)fclose(f);
+        assert_non_null(strstr(text, " nice 12\n"));
+    }
+}
+
+static void its_session_is_nice_too(void **state)
+{
+    struct ask a;
+    (void)state;
+    ask_init(&a, TASK_DRIP, NULL, 0);
+    a.heard.look = look_at_group;
+    a.heard.refuse = SG_ERR_NO_SPACE;
+    assert_int_equal(run(&a), SG_ERR_NO_SPACE);
+}
+
+static int usable(pid_t pid)
+{
+    cpu_set_t set;
+    assert_int_equal(sched_getaffinity(pid, sizeof(set), &set), 0);
+    return CPU_COUNT(&set);
+}
+
+/* Crowded from the 3rd look to the 7th. What the process may use is looked at before each. */
+struct crowd {
+    struct ask a;
+    unsigned looks;
+    int before[12];
+    int stop_fd;
+};
+
+static bool is_crowded(void *arg)
+{
+    struct heard *h = arg;
+    struct crowd *c = (struct crowd *)((char *)h - offsetof(struct crowd, a.heard));
+    c->before[c->looks] = usable((pid_t)h->first);
+    if (++c->looks == SG_ARRAY_LEN(c->before))
+        assert_int_equal(eventfd_write(c->stop_fd, 1), 0);
+    return c->looks >= 3 && c->looks <= 7;
+}
+
+static void it_leaves_cpus_while_it_is_crowded(void **state)
+{
+    struct crowd c = {.looks = 0, .stop_fd = eventfd(0, EFD_CLOEXEC)};
+    int all = usable(0);
+    (void)state;
+    assert_true(c.stop_fd >= 0);
+    ask_init(&c.a, TASK_DRIP, NULL, 0);
+    c.a.task.crowded = is_crowded;
+    c.a.task.spare_cpus = 1;
+    c.a.task.stop_fd = c.stop_fd;
+    assert_int_equal(run(&c.a), SG_ERR_CANCELLED);
+    (void)close(c.stop_fd);
+    assert_int_equal(c.looks, SG_ARRAY_LEN(c.before));
+    for (unsigned i = 0; i < c.looks; i++)
+        assert_int_equal(c.before[i], i >= 3 && i <= 7 && all > 1 ? all - 1 : all);
+}
+
 static void nothing_is_left_over_many_runs(void **state)
 {
     (void)state;
@@ -448,6 +513,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(threads_write_and_finish),
         cmocka_unit_test(the_sandbox_refuses),
         cmocka_unit_test(it_stands_back_and_is_bounded),
+        cmocka_unit_test(its_session_is_nice_too),
+        cmocka_unit_test(it_leaves_cpus_while_it_is_crowded),
         cmocka_unit_test(nothing_is_left_over_many_runs),
         cmocka_unit_test(it_dies_with_the_daemon),
     };
