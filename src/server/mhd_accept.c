@@ -47,12 +47,22 @@ static unsigned open_connections(struct sg_server *s)
     return n;
 }
 
+/* The library does not count what its thread has not taken yet. Giving it a connection made its
+ * epoll readable; the thread takes all of them as soon as it has seen that. */
+static bool took_all(struct MHD_Daemon *daemon)
+{
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    struct pollfd p = {.fd = info ? info->epoll_fd : -1, .events = POLLIN};
+    return p.fd >= 0 && poll(&p, 1, 0) == 0;
+}
+
 static void recount(struct sg_server *s)
 {
     for (unsigned i = 0; i < s->n_workers; i++) {
+        struct MHD_Daemon *daemon = s->workers[i].daemon;
         const union MHD_DaemonInfo *info =
-            MHD_get_daemon_info(s->workers[i].daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
-        if (info)
+            MHD_get_daemon_info(daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS);
+        if (info && took_all(daemon))
             atomic_store(&s->workers[i].open, info->num_connections);
     }
 }

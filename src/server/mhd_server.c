@@ -4,6 +4,7 @@
  * MHD_OPTION_STRICT_FOR_CLIENT stays off: its checks answer with a doubled head in 0.9.75, and the
  * guard makes the same ones. */
 #include <errno.h>
+#include <limits.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -165,12 +166,14 @@ static unsigned io_threads(const struct sg_config *config)
     return (unsigned)n;
 }
 
-static bool start_worker(struct mhd_worker *w, unsigned connections)
+static bool start_worker(struct mhd_worker *w)
 {
     struct sg_server *s = w->server;
     struct MHD_OptionItem options[] = {
-        /* The acceptor keeps the limit of all of them together. */
-        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)connections, NULL},
+        /* The acceptor keeps the limit of all of them together. The library must never come to one
+         * of its own: it counts a connection as closed only after it has told of it, closes what
+         * comes too early, and where it finds out late, it leaves a lock locked. */
+        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)UINT_MAX, NULL},
         {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)((s->daemon_idle_ms + 999) / 1000), NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, (intptr_t)s->pool_bytes, NULL},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)mhd_conn_completed, s},
@@ -211,7 +214,7 @@ static enum sg_error start_workers(struct sg_server *s, const struct sg_config *
     bool ok = true;
     for (unsigned i = 0; i < threads; i++) {
         s->workers[i].server = s;
-        ok = ok && start_worker(&s->workers[i], connections);
+        ok = ok && start_worker(&s->workers[i]);
     }
     if (!ok || !mhd_acceptor_create(s, connections)) {
         sg_error_log("server", "the HTTP server did not start");

@@ -27,6 +27,13 @@ static enum sg_error block(struct sg_request *req, struct sg_response *res)
     return sg_response_text(res, 200, "text/plain", "blocked");
 }
 
+/* Takes ?MILLISECONDS, on its I/O thread or (the other route) on a blocking one. */
+static enum sg_error stall(struct sg_request *req, struct sg_response *res)
+{
+    (void)poll(NULL, 0, (int)strtol(req->query, NULL, 10));
+    return sg_response_text(res, 200, "text/plain", "stalled");
+}
+
 static enum sg_error always_blocks(struct sg_request *req, struct sg_response *res)
 {
     (void)req;
@@ -282,6 +289,8 @@ static const struct sg_route loop_routes[] = {
     {.method = SG_DELETE, .path = "/t/hello", .handle = hello, .summary = "s"},
     {.method = SG_GET, .path = "/t/block", .handle = block, .summary = "s"},
     {.method = SG_GET, .path = "/t/blocking", .handle = block, .blocking = true, .summary = "s"},
+    {.method = SG_GET, .path = "/t/stall", .handle = stall, .summary = "s"},
+    {.method = SG_GET, .path = "/t/stall/off", .handle = stall, .blocking = true, .summary = "s"},
     {.method = SG_GET, .path = "/t/always", .handle = always_blocks, .summary = "s"},
     {.method = SG_GET, .path = "/t/pend", .handle = pend, .unlimited = true, .summary = "s"},
     {.method = SG_PUT,
