@@ -93,7 +93,7 @@ static void wait_for_work(struct mhd_acceptor *a, bool full, bool exhausted)
     (void)got; /* only to take back the wake */
 }
 
-/* False: there is nothing to accept now, or (*exhausted) nothing to accept it with. */
+/* False: there is nothing to accept now, or (*exhausted) it cannot be accepted now. */
 static bool accept_one(struct mhd_acceptor *a, bool *exhausted)
 {
     struct sockaddr_storage peer;
@@ -101,8 +101,9 @@ static bool accept_one(struct mhd_acceptor *a, bool *exhausted)
     int fd =
         accept4(a->server->listen_fd, (struct sockaddr *)&peer, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (fd < 0) {
-        *exhausted = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
-        return !*exhausted && errno != EAGAIN; /* else: that one is gone already */
+        bool gone = errno == ECONNABORTED || errno == EINTR; /* that one; the next may be there */
+        *exhausted = !gone && errno != EAGAIN; /* also what is unknown: it may be here to stay */
+        return gone;
     }
     struct mhd_worker *w = least_loaded(a);
     atomic_fetch_add(&w->open, 1);
