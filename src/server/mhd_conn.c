@@ -64,10 +64,18 @@ static void suspend(void *arg)
     MHD_suspend_connection(c->mhd);
 }
 
+void mhd_conn_resume(struct sg_server *s, struct MHD_Connection *mhd)
+{
+    /* Resumed, it can end before the library is through with waking its thread. */
+    atomic_fetch_add_explicit(&s->resuming, 1, memory_order_acq_rel);
+    MHD_resume_connection(mhd);
+    atomic_fetch_sub_explicit(&s->resuming, 1, memory_order_acq_rel);
+}
+
 static void resume(void *arg)
 {
     struct conn *c = arg;
-    MHD_resume_connection(c->mhd);
+    mhd_conn_resume(c->server, c->mhd);
 }
 
 static void exchange_begun(struct conn *c)
@@ -77,7 +85,7 @@ static void exchange_begun(struct conn *c)
     if (c->early) {
         atomic_fetch_add_explicit(&s->early, 1, memory_order_acq_rel);
     }
-    atomic_fetch_add_explicit(&s->active, 1, memory_order_acq_rel);
+    atomic_fetch_add(&s->active, 1);
 }
 
 static void exchange_gone(struct conn *c)
@@ -245,8 +253,9 @@ static enum MHD_Result begin(struct conn *c, const struct sg_transport *t,
         }
     }
     enum sg_step step = SG_STEP_RESPOND;
-    exchange_begun(c); /* before the exchange can be suspended */
-    if (sg_pipeline_begin(c->server->pipeline, t, head, &c->x, &step) != SG_OK) {
+    exchange_begun(c); /* before the exchange can be suspended; counted first, then looked */
+    if (atomic_load(&c->server->over) ||
+        sg_pipeline_begin(c->server->pipeline, t, head, &c->x, &step) != SG_OK) {
         exchange_gone(c);
         return MHD_NO;
     }

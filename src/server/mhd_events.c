@@ -22,6 +22,7 @@
 
 struct mhd_event_conn {
     struct mhd_events *events;
+    struct sg_server *server;
     struct MHD_Connection *mhd;
     struct sg_event_stream *stream;
     int fd;
@@ -41,7 +42,7 @@ struct mhd_events {
 static void resume(void *arg)
 {
     struct mhd_event_conn *c = arg;
-    MHD_resume_connection(c->mhd);
+    mhd_conn_resume(c->server, c->mhd);
 }
 
 static ssize_t read_events(void *cls, uint64_t pos, char *out, size_t max)
@@ -90,6 +91,7 @@ struct MHD_Response *mhd_events_response(struct conn *conn, struct sg_response *
         return NULL;
     }
     c->events = e;
+    c->server = conn->server;
     c->mhd = conn->mhd;
     c->fd = conn->watched.fd;
     c->stream = res->events;

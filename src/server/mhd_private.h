@@ -37,7 +37,9 @@ struct sg_server {
         lock; /* with quiet: so that the last finish is not missed; guards nothing else */
     pthread_cond_t quiet;
     _Atomic bool stopping;
+    _Atomic bool over;         /* no exchange that could be suspended begins any more */
     _Atomic uint32_t early;    /* exchanges begun before stopping that are not finished */
+    _Atomic uint32_t resuming; /* calls of MHD_resume_connection that have not returned */
     struct mhd_kept_set *kept; /* mhd_kept.c: one an I/O thread */
     unsigned n_kept;
     struct mhd_events *events; /* mhd_events.c */
@@ -99,6 +101,8 @@ void mhd_conn_completed(void *cls, struct MHD_Connection *mhd, void **con_cls,
 /* cls: the worker; of the others: the server. */
 void mhd_conn_notify(void *cls, struct MHD_Connection *mhd, void **socket_context,
                      enum MHD_ConnectionNotificationCode code);
+/* Of a suspended connection, from any thread. */
+void mhd_conn_resume(struct sg_server *s, struct MHD_Connection *mhd);
 /* The library is about to answer a Content-Length it cannot read by itself (in 0.9.75 with a
  * doubled head): answers first. */
 void mhd_conn_bad_length(void);

@@ -8,6 +8,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -330,7 +331,7 @@ static bool wait_quiet(struct sg_server *s, _Atomic uint32_t *count, uint64_t wa
         rc = pthread_cond_timedwait(&s->quiet, &s->lock, &until);
     }
     pthread_mutex_unlock(&s->lock);
-    return atomic_load_explicit(count, memory_order_acquire) == 0;
+    return atomic_load(count) == 0;
 }
 
 void sg_server_stop(struct sg_server **ss, uint64_t drain_ms)
@@ -350,6 +351,9 @@ void sg_server_stop(struct sg_server **ss, uint64_t drain_ms)
         sg_warn_log("server", "requests still in flight after %llu ms are dropped",
                     (unsigned long long)drain_ms);
     }
+    /* Connections that an I/O thread has not taken yet are in no table: what they ask is dropped.
+     */
+    atomic_store(&s->over, true);
     sg_reaper_shut_all(s->reaper);
     /* Suspended requests end when their work does: every pool bounds its own. The library must not
      * be stopped before. */
@@ -357,6 +361,9 @@ void sg_server_stop(struct sg_server **ss, uint64_t drain_ms)
         sg_warn_log("server", "waiting for the work of %u requests",
                     (unsigned)atomic_load_explicit(&s->active, memory_order_relaxed));
         sg_reaper_shut_all(s->reaper);
+    }
+    while (atomic_load_explicit(&s->resuming, memory_order_acquire) > 0) {
+        (void)poll(NULL, 0, 1);
     }
     stop_workers(s);
     server_free(s);

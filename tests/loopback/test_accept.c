@@ -1,5 +1,5 @@
-/* Connections between the acceptor and the I/O threads: at the limit, and while an I/O thread is
- * held up. */
+/* Connections between the acceptor and the I/O threads: at the limit, while an I/O thread is held
+ * up, and at the stop. */
 #include <poll.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -116,11 +116,33 @@ static void test_waves_at_the_limit(void **state)
     expect_all_gone();
 }
 
+/* Connections that wait for their I/O thread when the server stops are served or dropped; none is
+ * suspended when the library stops. */
+static void test_stop_while_held_up(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < 80; i++) {
+        struct sg_server *own = NULL;
+        int fds[8];
+        size_t n = 2 + i % (SG_ARRAY_LEN(fds) - 1);
+        assert_int_equal(sg_server_start(&loop.svc, &own), SG_OK);
+        fds[0] = ask(own, "/t/stall?30");
+        (void)poll(NULL, 0, 10);
+        for (size_t k = 1; k < n; k++)
+            fds[k] = ask(own, "/t/stall/off?30");
+        (void)poll(NULL, 0, 5);
+        sg_server_stop(&own, 0);
+        for (size_t k = 0; k < n; k++)
+            close(fds[k]);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_limit_while_held_up),
         cmocka_unit_test(test_waves_at_the_limit),
+        cmocka_unit_test(test_stop_while_held_up),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
