@@ -10,10 +10,6 @@
 
 #include "transcode_wire.h"
 
-/* Playback and uploads come first; with batch scheduling (sandbox/sandbox.c) this leaves the work a
- * small share on a busy machine, and all of an idle one. */
-enum { NICENESS = 15 };
-
 static_assert(TRANSCODE_FDS_MAX <= SG_MEDIA_TASK_FDS_MAX, "the files of a plan go to a task");
 static_assert(TRANSCODE_PLAN_MAX <= SG_MEDIA_PAYLOAD_MAX, "a plan goes to a task");
 static_assert(TRANSCODE_EVENT_MAX <= SG_MEDIA_TASK_EVENT_MAX, "an event comes from a task");
@@ -70,7 +66,7 @@ enum sg_error sg_media_transcode(const struct sg_transcode_process *process,
         .memory_bytes = process->memory_bytes,
         .file_bytes = process->file_bytes,
         .cpu_seconds = process->cpu_seconds,
-        .niceness = NICENESS,
+        .niceness = process->niceness,
         .crowded = watch->crowded ? crowded : NULL,
         .spare_cpus = process->spare_cpus,
         .timeout_ms = process->timeout_ms,

@@ -154,6 +154,7 @@ static enum sg_error encode(struct transcoding *t)
         .file_bytes = free_bytes - keep,
         .timeout_ms = sg_config_uint(cfg, SG_SET_transcode_timeout),
         .stall_ms = sg_config_uint(cfg, SG_SET_transcode_stall),
+        .niceness = (unsigned)sg_config_uint(cfg, SG_SET_transcode_niceness),
         .spare_cpus = (unsigned)sg_config_uint(cfg, SG_SET_transcode_spare_cpus),
     };
     const struct sg_transcode_watch watch = {

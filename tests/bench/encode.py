@@ -16,7 +16,7 @@ PRESET, THREADS = "veryfast", 2
 RUNGS = ((1080, 5000), (720, 2800), (480, 1400), (360, 800))
 LADDER = " ".join(f"{height}p:{kilobits}k" for height, kilobits in RUNGS)
 SETTINGS = {"transcode.automatic": "all", "transcode.ladder": LADDER, "transcode.preset": PRESET,
-            "transcode.threads": str(THREADS), "playback.default_policy": "public"}
+            "transcode.threads": str(THREADS), "transcode.niceness": "15", "playback.default_policy": "public"}
 
 
 def median(values):
@@ -62,7 +62,7 @@ def by_ffmpeg(film, folder):
                     "-force_key_frames", "expr:gte(t,n_forced*2)", "-forced-idr", "1", "-x264-params", "keyint=infinite:scenecut=0:open-gop=0",
                     "-c:a", "copy", files[height]]
     before, began = os.times(), time.perf_counter()
-    subprocess.run(["nice", "-n", "10", *command], check=True)
+    subprocess.run(["nice", "-n", "15", *command], check=True)
     wall, after = time.perf_counter() - began, os.times()
     return wall, after.children_user + after.children_system - before.children_user - before.children_system, files
 

@@ -28,19 +28,7 @@ def foreign(name, seconds=4, size="640x360"):
 
 
 def encoders(daemon):
-    """The daemon's children that are below everything that serves."""
-    found, pid = [], daemon.process.pid
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
-                found += file.read().split()
-    encoding = []
-    for child in found:
-        with contextlib.suppress(OSError, IndexError):
-            with open(f"/proc/{child}/stat", encoding="ascii") as file:
-                if int(file.read().rsplit(")", 1)[1].split()[16]) > 10:
-                    encoding.append(int(child))
-    return encoding
+    return support.encoders(daemon.process.pid)
 
 
 class Case:
@@ -315,7 +303,7 @@ class ByThemselves(Case, support.DaemonCase):
 
 class Running(Case, support.DaemonCase):
     """While an encode takes long."""
-    settings = {**SETTINGS, "transcode.preset": "slower", "transcode.ladder": "1080p:5000k"}
+    settings = {**SETTINGS, "transcode.preset": "slower", "transcode.ladder": "1080p:5000k", "transcode.niceness": "7"}
 
     def begun(self, asset, **wish):
         told = self.ask(asset, **(wish or {"profile": "1080p"}))
@@ -367,6 +355,7 @@ class Running(Case, support.DaemonCase):
             return usable() == {frozenset(every - {min(every)})}
 
         told = self.begun(asset)
+        self.assertEqual([os.getpriority(os.PRIO_PROCESS, pid) for pid in encoders(self.daemon)], [7])
         self.assertEqual(usable(), {frozenset(every)})
         eventually(streamed, 5, "a CPU that is left")
         eventually(lambda: usable() == {frozenset(every)}, 5, "all CPUs in use again")

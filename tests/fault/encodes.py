@@ -27,6 +27,7 @@ PROCESS_AFTER = 0.005, 0.5
 INSPECTED = 0.5                # of the starts
 PROCESS = 0.4                  # of the kills: the encoding process
 SETTINGS = {
+    **support.EAGER,
     "transcode.automatic": "all",
     "transcode.ladder": "144p:200k 72p:100k",
     "transcode.threads": "1",
@@ -57,14 +58,7 @@ def films():
 
 
 def encoders(daemon):
-    """Processes of tasks: the daemon's children that are below everything that serves."""
-    found = []
-    for pid in daemon.children():
-        with contextlib.suppress(OSError, IndexError):
-            with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-                if int(file.read().rsplit(")", 1)[1].split()[16]) > 10:
-                    found.append(pid)
-    return found
+    return support.encoders(daemon.process.pid)
 
 
 class Book:

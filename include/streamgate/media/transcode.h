@@ -67,8 +67,8 @@ struct sg_transcode_result {
     uint64_t bytes[SG_TRANSCODE_OUTPUTS_MAX]; /* of the files */
 };
 
-/* How the process may be: below everything that serves. */
-struct sg_transcode_process { const char *exe; const char *const *argv; /* as in sg_media_pool_params */ uint64_t memory_bytes, file_bytes, cpu_seconds; uint64_t timeout_ms, stall_ms; unsigned spare_cpus; /* see watch.crowded */ };
+/* How the process may be. */
+struct sg_transcode_process { const char *exe; const char *const *argv; /* as in sg_media_pool_params */ uint64_t memory_bytes, file_bytes, cpu_seconds; uint64_t timeout_ms, stall_ms; unsigned niceness, spare_cpus; /* 0 to 19; see watch.crowded */ };
 struct sg_transcode_watch {
     int stop_fd;                 /* readable: kill it at once; -1 */
     void (*event)(void *arg, const struct sg_transcode_event *e); /* on the calling thread */
