@@ -31,6 +31,14 @@ def verdict(holds):
     return "met" if holds else "**not met**"
 
 
+def cpu_of(pid):
+    """User and system time of a process and of all its children, those that ended included."""
+    total = ingest.cpu_seconds(pid)
+    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+        words = file.read().rpartition(")")[2].split()
+    return total + (int(words[13]) + int(words[14])) / ingest.TICK
+
+
 # ---- the ladder ----
 
 def by_daemon(film, folder):

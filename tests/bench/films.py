@@ -48,11 +48,3 @@ def foreign_hour():
             "-c:a", "libmp3lame", "-b:a", "128k", "-f", "avi", p))
         support.ffmpeg("-stream_loop", "59", "-i", piece, "-c", "copy", "-f", "avi", path)
     return made("bench-hour.avi", make)
-
-
-def cpu_of(pid):
-    """User and system time of a process and of all its children, those that ended included."""
-    total = ingest.cpu_seconds(pid)
-    with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-        words = file.read().rpartition(")")[2].split()
-    return total + (int(words[13]) + int(words[14])) / ingest.TICK
