@@ -1,7 +1,6 @@
 /* See cpus.h. An affinity belongs to a thread, so all of them are gone through. */
 #include "cpus.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 
